@@ -1,0 +1,1 @@
+"""What a policy assumes: state, observation terms, action law, golden vectors. NumPy only."""

@@ -1,0 +1,59 @@
+"""One line of mathematics for NumPy and torch: find the namespace that an array belongs to.
+
+Knows: that numpy and torch name the common functions alike (``where, clip, concat, exp, square``).
+Does not know: torch itself; it is only found where somebody else has imported it.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any, TypeAlias
+
+import numpy as np
+
+Array: TypeAlias = Any
+"""A ``numpy.ndarray`` or a ``torch.Tensor``; batch dimensions lead and are written ``...``."""
+
+
+def namespace(x: Array) -> ModuleType:
+    """Return ``numpy`` for a NumPy array and ``torch`` for a tensor, without importing torch."""
+    if isinstance(x, np.ndarray | np.generic | float | int):
+        return np
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(x, torch.Tensor):
+        return torch
+    raise TypeError(f"expected a numpy array or a torch tensor, got {type(x).__name__}")
+
+
+def like(values: Any, x: Array) -> Array:
+    """Return ``values`` as an array of the namespace, floating type and device of ``x``."""
+    if namespace(x) is np:
+        return np.asarray(values, dtype=x.dtype)
+    torch = sys.modules["torch"]
+    return torch.as_tensor(values, dtype=x.dtype, device=x.device)
+
+
+def rotate_inverse(quat_xyzw: Array, v: Array) -> Array:
+    """Rotate a world vector into the body frame.
+
+    Args:
+        quat_xyzw: Orientation of the body in the world, unit, shape (..., 4).
+        v: World-frame vectors, shape (..., 3).
+
+    Returns:
+        The vectors in the body frame, shape (..., 3).
+    """
+    xp = namespace(quat_xyzw)
+    xyz, w = quat_xyzw[..., :3], quat_xyzw[..., 3:4]
+    v = xp.broadcast_to(v, xyz.shape)
+    t = 2.0 * cross(xyz, v)
+    return v - w * t + cross(xyz, t)
+
+
+def cross(a: Array, b: Array) -> Array:
+    """Cross product over the last axis, shape (..., 3); far faster than ``numpy.cross``."""
+    xp = namespace(a)
+    ax, ay, az = a[..., 0], a[..., 1], a[..., 2]
+    bx, by, bz = b[..., 0], b[..., 1], b[..., 2]
+    return xp.stack((ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx), -1)

@@ -1,0 +1,112 @@
+"""Observation terms that a robot can measure, by the field's standard names.
+
+Every term maps ``(RobotState, Contract)`` to an array (..., k), NumPy or torch alike, so that one robot and 4096
+environments run the same line. The state's joints are in the contract's order here (``apply`` permutes).
+Privileged terms (friction, true velocity …) live in ``robot_rl/sim/terms.py`` and cannot enter a contract.
+
+Does not know: clip, scale, history, noise (``apply``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from robot_rl.contract.arrays import Array, like, namespace
+from robot_rl.contract.spec import Contract
+from robot_rl.contract.state import RobotState
+
+Term = Callable[[RobotState, Contract], Array]
+
+
+def base_ang_vel(state: RobotState, contract: Contract) -> Array:
+    """Angular velocity in the body frame [rad/s], (..., 3)."""
+    return state.ang_vel_b
+
+
+def projected_gravity(state: RobotState, contract: Contract) -> Array:
+    """Unit vector of gravity in the body frame, R(q)^T (0, 0, -1), (..., 3); (0, 0, -1) when upright."""
+    xp = namespace(state.quat_xyzw)
+    x, y, z, w = (state.quat_xyzw[..., i] for i in range(4))
+    return xp.stack((2.0 * (w * y - x * z), -2.0 * (y * z + w * x), 2.0 * (x * x + y * y) - 1.0), -1)
+
+
+def velocity_commands(state: RobotState, contract: Contract) -> Array:
+    """The command in force, (..., K)."""
+    return state.command
+
+
+def joint_pos_rel(state: RobotState, contract: Contract) -> Array:
+    """Joint positions less the default positions (0 for passive joints) [rad or m], (..., J)."""
+    return state.joint_pos - like(contract.action.offset + (0.0,) * len(contract.passive), state.joint_pos)
+
+
+def joint_pos(state: RobotState, contract: Contract) -> Array:
+    """Joint positions [rad or m], (..., J)."""
+    return state.joint_pos
+
+
+def joint_vel_rel(state: RobotState, contract: Contract) -> Array:
+    """Joint velocities (the default velocity is zero) [rad/s or m/s], (..., J)."""
+    return state.joint_vel
+
+
+def joint_effort(state: RobotState, contract: Contract) -> Array:
+    """Measured joint torques [N m or N], (..., J)."""
+    return state.joint_effort
+
+
+def last_action(state: RobotState, contract: Contract) -> Array:
+    """Raw action of the step before, in front of scale and offset, (..., A)."""
+    return state.last_action
+
+
+def base_lin_vel(state: RobotState, contract: Contract) -> Array:
+    """Linear velocity in the body frame [m/s], (..., 3); only robots with an estimator measure it."""
+    if state.lin_vel_b is None:
+        raise ValueError("observation term 'base_lin_vel' needs a robot that measures lin_vel_b; this one does not")
+    return state.lin_vel_b
+
+
+def base_lin_acc(state: RobotState, contract: Contract) -> Array:
+    """Specific force in the body frame [m/s^2], (..., 3)."""
+    return state.lin_acc_b
+
+
+def foot_contact(state: RobotState, contract: Contract) -> Array:
+    """Foot contacts, 0 or 1, (..., F); only robots with foot sensors measure them."""
+    if state.foot_contact is None:
+        raise ValueError("observation term 'foot_contact' needs a robot that measures it; this one does not")
+    return state.foot_contact
+
+
+def joint_sin_cos(state: RobotState, contract: Contract) -> Array:
+    """Sines, then cosines of the joint positions, (..., 2J); for joints that turn without limit."""
+    xp = namespace(state.joint_pos)
+    return xp.concat((xp.sin(state.joint_pos), xp.cos(state.joint_pos)), -1)
+
+
+TERMS: dict[str, Term] = {
+    term.__name__: term
+    for term in (
+        base_ang_vel,
+        base_lin_acc,
+        base_lin_vel,
+        foot_contact,
+        joint_effort,
+        joint_pos,
+        joint_pos_rel,
+        joint_sin_cos,
+        joint_vel_rel,
+        last_action,
+        projected_gravity,
+        velocity_commands,
+    )
+}
+"""Every term by its name; the whole vocabulary of a contract."""
+
+
+def find_term(name: str) -> Term:
+    """Return the term called ``name``; raise ValueError with the choices for an unknown one."""
+    if name not in TERMS:
+        raise ValueError(f"no observation term {name!r}; the choices are {sorted(TERMS)}")
+    return TERMS[name]

@@ -1,0 +1,1 @@
+"""Transitions, the append-only episode store and the replay buffer."""

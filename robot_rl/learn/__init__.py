@@ -1,0 +1,1 @@
+"""Learning: algorithms as files, shared mathematics, export. The only layer beside ``sim`` that imports torch."""

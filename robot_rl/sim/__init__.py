@@ -1,0 +1,1 @@
+"""Worlds: physics backends behind one protocol, tasks as dicts of terms, environments."""

@@ -1,0 +1,89 @@
+"""What every physics backend offers: seven methods over N copies of one robot in one scene.
+
+Knows: states, targets, copies by index.
+Does not know: tasks, rewards, observations, policies.
+
+Shapes: N environments · J joints (robot order) · n the copies named by ``ids``.
+Arrays are NumPy on CPU backends and torch on GPU backends.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from robot_rl.contract.arrays import Array
+from robot_rl.contract.state import JointTarget, RobotState
+from robot_rl.hardware.robot import Robot
+
+
+class Physics(Protocol):
+    """N copies of a robot. The control period is ``decimation`` substeps of ``dt_s``."""
+
+    robot: Robot
+    num_envs: int
+    dt_s: float
+    """Length of one physics substep [s]."""
+
+    def state(self) -> RobotState:
+        """Return what the robots measure now, exact and without noise; every field (N, ...).
+
+        ``command`` and ``last_action`` are zero-width here: they belong to the caller. The base pose, twist
+        and foot contacts are always filled in simulation. The arrays are the caller's to keep (copies).
+        """
+        ...
+
+    def apply(self, target: JointTarget) -> None:
+        """Set the joint targets of all copies, each field (N, J), in force until the next call."""
+        ...
+
+    def step(self, substeps: int) -> None:
+        """Advance all copies by ``substeps`` of ``dt_s``."""
+        ...
+
+    def reset(self, ids: Array, state: dict[str, Array] | None = None) -> None:
+        """Put copies ``ids``, shape (n,) int, into the default pose or into the poses given.
+
+        ``state`` may hold any of ``joint_pos, joint_vel`` (n, J), ``base_pos_w, lin_vel_w, ang_vel_b`` (n, 3),
+        ``quat_xyzw`` (n, 4). Targets of these copies return to the default pose.
+        """
+        ...
+
+    def randomize(self, ids: Array, name: str, value: Array) -> None:
+        """Set a physical parameter of copies ``ids``: one of ``RANDOMIZABLE``, value (n, k) as listed there."""
+        ...
+
+    def frame(self, index: int = 0, width: int = 640, height: int = 480) -> np.ndarray:
+        """Render copy ``index`` as uint8 RGB, shape (height, width, 3)."""
+        ...
+
+    def close(self) -> None:
+        """Free threads and render contexts."""
+        ...
+
+
+RANDOMIZABLE: dict[str, str] = {
+    "mass_scale": "(n, 1) factor on the base mass and inertia",
+    "payload_kg": "(n, 1) mass added to the base [kg]",
+    "com_offset_m": "(n, 3) shift of the base's centre of mass [m]",
+    "friction": "(n, 1) sliding friction of ground and feet",
+    "motor_strength": "(n, J) factor on the torque that a joint really gives",
+    "joint_damping": "(n, J) factor on passive joint damping",
+    "push_lin_vel_w": "(n, 3) velocity added to the base at once [m/s]",
+    "push_ang_vel_b": "(n, 3) angular velocity added to the base at once [rad/s]",
+}
+"""What ``randomize`` accepts; an unknown name is a ValueError that lists these."""
+
+
+def unknown_parameter(name: str) -> ValueError:
+    """Return the error for a name that is not in ``RANDOMIZABLE``."""
+    return ValueError(f"no physical parameter {name!r}; the choices are {sorted(RANDOMIZABLE)}")
+
+
+def check_ids(ids: Any, num_envs: int) -> np.ndarray:
+    """Return ``ids`` as an int32 array, shape (n,); raise ValueError where one is outside [0, N)."""
+    ids = np.atleast_1d(np.asarray(ids, dtype=np.int32))
+    if ids.size and (ids.min() < 0 or ids.max() >= num_envs):
+        raise ValueError(f"environment ids {ids.tolist()} are not all in [0, {num_envs})")
+    return ids
