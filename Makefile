@@ -1,0 +1,51 @@
+# Every target makes its own virtual environment: `git clone`, then `make demo` or `make test`, is all.
+# PY names the interpreter, e.g. `make test-robot PY=python3.10`.
+PY ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+ROBOT_VENV := .venv-robot-$(PY)
+ROBOT_TESTS := $(wildcard tests/zoo tests/contract tests/hardware tests/data tests/runtime)
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format test-all test-robot bench wheel
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*##  */  make \1: /p' $(MAKEFILE_LIST)
+
+$(VENV)/.stamp-run: pyproject.toml
+	@.ci/bootstrap $(VENV) $(PY) all $@
+
+$(VENV)/.stamp-dev: pyproject.toml
+	@.ci/bootstrap $(VENV) $(PY) all,dev $@
+
+$(ROBOT_VENV)/.stamp: pyproject.toml
+	@.ci/bootstrap $(ROBOT_VENV) $(PY) test-robot $@
+
+demo: $(VENV)/.stamp-run  ## the whole life of one policy: walk, break the robot, fine-tune, swap live
+	$(BIN)/robot-rl demo $(ARGS)
+
+test: $(VENV)/.stamp-dev  ## the default tests (ARGS="tests/contract -k golden")
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: $(VENV)/.stamp-dev  ## every test, the slow ones too
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest $(ARGS)
+
+test-robot: $(ROBOT_VENV)/.stamp  ## the robot side with the light core only (PY=python3.10)
+	$(ROBOT_VENV)/bin/python -m pytest -m "not slow" $(ROBOT_TESTS) $(ARGS)
+
+check: $(VENV)/.stamp-dev  ## lint, format, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: $(VENV)/.stamp-dev  ## format and mend what ruff can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.stamp-dev  ## every benchmark, one JSON line each
+	@for name in env tick replay learner wire; do $(BIN)/robot-rl bench $$name $(ARGS) || exit 1; done
+
+wheel: $(VENV)/.stamp-dev  ## build dist/*.whl and the sdist
+	$(BIN)/python -m build --no-isolation --outdir dist .
