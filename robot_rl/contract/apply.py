@@ -56,18 +56,23 @@ class Observer:
         self._order = None if indices == list(range(len(joints))) else indices
         self._terms = [(term, find_term(term.name)) for term in contract.obs]
         self._history: dict[str, Array] = {}
-        self._fresh: Array | None = None
 
-    def reset(self, ids: Array | None = None) -> None:
-        """Forget the history of all, or of the batch entries ``ids``; the next frame fills the whole history."""
-        if ids is None or not self.batch:
-            self._history.clear()
-            self._fresh = None
-        elif self._fresh is not None:
-            self._fresh[ids] = True
+    def reset(self) -> None:
+        """Forget every history; the next frame fills them whole."""
+        self._history.clear()
 
     def __call__(self, state: RobotState, noise: Noise | None = None) -> Array:
         """Return the observation, shape (..., D), float32; advances the histories by one frame."""
+        return self._observe(state, noise, None)
+
+    def restart(self, state: RobotState, ids: Array, noise: Noise | None = None) -> Array:
+        """Begin anew for the batch entries ``ids``, shape (n,), whose states, shape (n, ...), are given.
+
+        Returns their observations, shape (n, D); the histories of the others stay.
+        """
+        return self._observe(state, noise, ids)
+
+    def _observe(self, state: RobotState, noise: Noise | None, ids: Array | None) -> Array:
         parts = []
         state = self._in_order(state)
         for term, function in self._terms:
@@ -76,15 +81,11 @@ class Observer:
                 raise ValueError(f"obs term {term.name!r} gives {x.shape[-1]} numbers; the contract says {term.size}")
             if noise is not None:
                 x = noise(term.name, x)
-            xp = namespace(x)
             if term.clip is not None:
-                x = xp.clip(x, *term.clip)
+                x = namespace(x).clip(x, *term.clip)
             x = x * like(term.scale, x)
-            parts.append(x if term.history == 1 else self._remember(term.name, term.history, x))
-        if self._fresh is not None:
-            self._fresh[...] = False
-        xp = namespace(parts[0])
-        return as_float32(xp.concat(parts, -1))
+            parts.append(x if term.history == 1 else self._remember(term.name, term.history, x, ids))
+        return as_float32(namespace(parts[0]).concat(parts, -1))
 
     def _in_order(self, state: RobotState) -> RobotState:
         if self._order is None:
@@ -97,18 +98,18 @@ class Observer:
             joint_effort=state.joint_effort[..., order],
         )
 
-    def _remember(self, name: str, frames: int, x: Array) -> Array:
+    def _remember(self, name: str, frames: int, x: Array, ids: Array | None) -> Array:
         """Append ``x`` to the history of a term and return it flat, oldest first, (..., H*k)."""
         xp = namespace(x)
         past = self._history.get(name)
+        if ids is not None and past is not None:
+            frames_of_ids = xp.stack([x] * frames, -2)
+            past[ids] = frames_of_ids
+            return frames_of_ids.reshape(*x.shape[:-1], frames * x.shape[-1])
         if past is None:
             past = xp.stack([x] * frames, -2)  # (..., H, k)
-            if self._fresh is None and self.batch:
-                self._fresh = xp.zeros(self.batch[0], dtype=bool if xp is np else xp.bool)
         else:
             past = xp.concat((past[..., 1:, :], x[..., None, :]), -2)
-            if self._fresh is not None:
-                past[self._fresh] = x[self._fresh][:, None, :]
         self._history[name] = past
         return past.reshape(*x.shape[:-1], frames * x.shape[-1])
 

@@ -1,0 +1,237 @@
+"""Physics on CPU threads: N copies of a robot in ``mujoco.batch``.
+
+MuJoCo's quaternions are wxyz; they are turned to xyzw here and nowhere else. Joint targets are PD servos inside MuJoCo
+(``position`` actuators), so nothing but C runs between substeps.
+
+Knows: MuJoCo, one scene. Does not know: tasks, rewards, torch.
+
+Shapes: N environments · J joints (robot order) · M motors (J less passive joints) · F feet.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mujoco
+import numpy as np
+from mujoco.batch import Batch
+
+from robot_rl.contract.arrays import rotate_inverse
+from robot_rl.contract.state import JointTarget, RobotState
+from robot_rl.hardware.robot import Robot
+from robot_rl.sim.physics import check_ids, unknown_parameter
+from robot_rl.sim.scene import build_model
+
+WXYZ_TO_XYZW = [1, 2, 3, 0]
+XYZW_TO_WXYZ = [3, 0, 1, 2]
+CONTACT_N = 1.0
+"""Normal force from which a foot counts as touching [N]."""
+
+
+class MujocoCpu:
+    """The CPU backend of ``Physics``; see the protocol for the meaning of each method."""
+
+    def __init__(self, robot: Robot, num_envs: int, *, scene: str = "flat", threads: int = 0) -> None:
+        """Compile the scene and start ``threads`` threads (0: one per CPU)."""
+        self.robot = robot
+        self.num_envs = num_envs
+        self.model = build_model(robot, scene)
+        self.dt_s = float(self.model.opt.timestep)
+        self._batch = Batch(self.model, num_envs, nthread=threads)
+        self._renderer: Any = None
+        self._find_addresses()
+        self._bind()
+        self._gains = (np.asarray(robot.stiffness), np.asarray(robot.damping))
+        self._strength = np.ones((num_envs, len(self._motor_joint)))
+        self._write_gains()
+        self._feedforward = np.zeros((num_envs, len(robot.joints)))
+        self.reset(np.arange(num_envs))
+
+    # -- the protocol --
+
+    def state(self) -> RobotState:
+        """Return exact measurements, each (N, ...), float64, fresh arrays."""
+        n, robot = self.num_envs, self.robot
+        effort = np.zeros((n, len(robot.joints)))
+        effort[:, self._motor_joint] = self._actuator_force
+        effort += self._feedforward
+        state = RobotState(
+            stamp_s=self._time[:, 0].copy(),
+            joint_pos=self._qpos[:, self._qpos_adr],
+            joint_vel=self._qvel[:, self._qvel_adr],
+            joint_effort=effort,
+            quat_xyzw=np.broadcast_to(np.array([0.0, 0.0, 0.0, 1.0]), (n, 4)),
+            ang_vel_b=np.zeros((n, 3)),
+            lin_acc_b=np.broadcast_to(np.array([0.0, 0.0, 9.81]), (n, 3)),
+            command=np.zeros((n, 0)),
+            last_action=np.zeros((n, 0)),
+        )
+        if robot.floating_base:
+            state.quat_xyzw = self._qpos[:, 3:7][:, WXYZ_TO_XYZW]
+            state.ang_vel_b = self._qvel[:, 3:6].copy()
+            state.lin_acc_b = self._sensors[:, self._acc]
+            state.base_pos_w = self._qpos[:, :3].copy()
+            state.lin_vel_b = rotate_inverse(state.quat_xyzw, self._qvel[:, :3])
+        if robot.feet:
+            state.foot_contact = (self._sensors[:, self._touch] > CONTACT_N).astype(np.float64)
+        return state
+
+    def apply(self, target: JointTarget) -> None:
+        """Set the targets of all copies; gains are rewritten only where they changed."""
+        if not (
+            np.array_equal(target.stiffness, self._gains[0]) and np.array_equal(target.damping, self._gains[1])
+        ):
+            self._gains = (np.array(target.stiffness), np.array(target.damping))
+            self._write_gains()
+        self._ctrl[:] = target.pos[..., self._motor_joint]
+        push = target.damping * target.vel + target.effort_ff
+        if push.any() or self._feedforward.any():
+            limit = np.asarray(self.robot.effort)
+            self._feedforward[:] = np.clip(push, -limit, limit)
+            self._feedforward[:, self._motor_joint] *= self._strength
+            self._qfrc_applied[:, self._qvel_adr] = self._feedforward
+
+    def step(self, substeps: int) -> None:
+        """Advance all copies by ``substeps`` of ``dt_s`` on the threads."""
+        self._batch.step(nstep=substeps)
+
+    def reset(self, ids: np.ndarray, state: dict[str, np.ndarray] | None = None) -> None:
+        """Put copies ``ids`` into the default pose, or into the parts of ``state`` that are given."""
+        ids = check_ids(ids, self.num_envs)
+        if ids.size == 0:
+            return
+        self._batch.reset(ids, stage=int(mujoco.mjtStage.mjSTAGE_NONE))
+        self._qpos[np.ix_(ids, self._qpos_adr)] = self.robot.default_pos
+        self._ctrl[ids] = np.asarray(self.robot.default_pos)[self._motor_joint]
+        self._feedforward[ids] = 0.0
+        if self.robot.floating_base:
+            self._qpos[ids, :7] = [0.0, 0.0, self.robot.default_height_m, 1.0, 0.0, 0.0, 0.0]
+        for name, value in (state or {}).items():
+            self._place(ids, name, np.asarray(value))
+        self._batch.forward(ids)
+
+    def randomize(self, ids: np.ndarray, name: str, value: np.ndarray) -> None:
+        """Set one physical parameter of copies ``ids``; see ``RANDOMIZABLE``."""
+        ids, value = check_ids(ids, self.num_envs), np.asarray(value, dtype=float)
+        if name in ("mass_scale", "payload_kg", "com_offset_m"):
+            self._randomize_base(ids, name, value)
+        elif name == "friction":
+            friction = self._batch.expand("geom_friction")
+            friction[np.ix_(ids, self._ground_geoms, [0])] = value[:, :, None]
+        elif name == "motor_strength":
+            self._strength[ids] = value[:, self._motor_joint]
+            self._write_gains()
+        elif name == "joint_damping":
+            damping = self._batch.expand("dof_damping")
+            damping[np.ix_(ids, self._qvel_adr)] = self.model.dof_damping[self._qvel_adr] * value
+        elif name == "push_lin_vel_w":
+            self._qvel[ids, :3] += value
+        elif name == "push_ang_vel_b":
+            self._qvel[ids, 3:6] += value
+        else:
+            raise unknown_parameter(name)
+
+    def frame(self, index: int = 0, width: int = 640, height: int = 480) -> np.ndarray:
+        """Render copy ``index`` from a camera that follows it, uint8 RGB (height, width, 3)."""
+        if self._renderer is None or (self._renderer.width, self._renderer.height) != (width, height):
+            if self._renderer is not None:
+                self._renderer.close()
+            self._renderer = mujoco.Renderer(self.model, height, width)
+        data = self._batch.get_data(index)
+        mujoco.mj_forward(self.model, data)
+        camera = mujoco.MjvCamera()
+        camera.type = mujoco.mjtCamera.mjCAMERA_FREE
+        camera.lookat[:] = data.xpos[1] if self.robot.floating_base else (0.0, 0.0, 0.5)
+        camera.distance, camera.azimuth, camera.elevation = (1.6, 130.0, -18.0) if self.robot.floating_base else (4.0, 90.0, -10.0)
+        self._renderer.update_scene(data, camera)
+        return self._renderer.render()
+
+    def close(self) -> None:
+        """Free the render context; the threads go with the batch."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    # -- set-up --
+
+    def _find_addresses(self) -> None:
+        model, robot = self.model, self.robot
+        joints = [model.joint(name) for name in robot.joints]
+        self._qpos_adr = np.array([int(j.qposadr[0]) for j in joints])
+        self._qvel_adr = np.array([int(j.dofadr[0]) for j in joints])
+        by_joint = {int(model.actuator_trnid[i, 0]): i for i in range(model.nu)}
+        motors = [(j, by_joint[joint.id]) for j, joint in enumerate(joints) if joint.id in by_joint]
+        missing = [name for j, name in enumerate(robot.joints) if j not in dict(motors) and name not in robot.passive]
+        if missing:
+            raise ValueError(f"{robot.mjcf} has no actuator for the joints {missing} of robot {robot.name!r}")
+        if [actuator for _, actuator in motors] != list(range(model.nu)):
+            raise ValueError(f"{robot.mjcf} must list its actuators in the order of the joints in robot.toml")
+        self._motor_joint = np.array([j for j, _ in motors])  # (M,) joint index of each actuator
+        self._acc = _sensor_columns(model, "imu_acc") if robot.floating_base else np.zeros(0, int)
+        self._touch = np.array([int(model.sensor(f"{foot}_touch").adr[0]) for foot in robot.feet], dtype=int)
+        self._feet = np.array([model.geom(foot).id for foot in robot.feet], dtype=int)
+        floor = [i for i in range(model.ngeom) if model.geom_bodyid[i] == 0]
+        self._ground_geoms = np.array([*floor, *self._feet], dtype=int)
+        self._base = 1
+
+    def _bind(self) -> None:
+        bind = self._batch.bind
+        self._qpos, self._qvel, self._ctrl = bind("qpos"), bind("qvel"), bind("ctrl")
+        self._time, self._sensors = bind("time").reshape(self.num_envs, 1), bind("sensordata")
+        self._actuator_force, self._qfrc_applied = bind("actuator_force"), bind("qfrc_applied")
+        self._geom_xpos = bind("geom_xpos")
+        self._gain = self._batch.expand("actuator_gainprm")
+        self._bias = self._batch.expand("actuator_biasprm")
+        self._force = self._batch.expand("actuator_forcerange")
+
+    @property
+    def foot_pos_w(self) -> np.ndarray:
+        """World positions of the feet, one substep old [m], (N, F, 3); privileged."""
+        return self._geom_xpos[:, self._feet]
+
+    # -- details --
+
+    def _write_gains(self) -> None:
+        """Put kp, kd and the torque limit, times each motor's strength, into the servos."""
+        kp = np.broadcast_to(self._gains[0], (self.num_envs, len(self.robot.joints)))[:, self._motor_joint]
+        kd = np.broadcast_to(self._gains[1], (self.num_envs, len(self.robot.joints)))[:, self._motor_joint]
+        limit = np.asarray(self.robot.effort)[self._motor_joint] * self._strength
+        self._gain[:, :, 0] = kp * self._strength
+        self._bias[:, :, 1] = -kp * self._strength
+        self._bias[:, :, 2] = -kd * self._strength
+        self._force[:, :, 0], self._force[:, :, 1] = -limit, limit
+
+    def _place(self, ids: np.ndarray, name: str, value: np.ndarray) -> None:
+        if name == "joint_pos":
+            self._qpos[np.ix_(ids, self._qpos_adr)] = value
+            self._ctrl[ids] = value[:, self._motor_joint]
+        elif name == "joint_vel":
+            self._qvel[np.ix_(ids, self._qvel_adr)] = value
+        elif name == "base_pos_w" and self.robot.floating_base:
+            self._qpos[ids, :3] = value
+        elif name == "quat_xyzw" and self.robot.floating_base:
+            self._qpos[ids, 3:7] = value[:, XYZW_TO_WXYZ]
+        elif name == "lin_vel_w" and self.robot.floating_base:
+            self._qvel[ids, :3] = value
+        elif name == "ang_vel_b" and self.robot.floating_base:
+            self._qvel[ids, 3:6] = value
+        else:
+            choices = ["joint_pos", "joint_vel", "base_pos_w", "quat_xyzw", "lin_vel_w", "ang_vel_b"]
+            raise ValueError(f"no state {name!r} to reset on robot {self.robot.name!r}; the choices are {choices}")
+
+    def _randomize_base(self, ids: np.ndarray, name: str, value: np.ndarray) -> None:
+        base, model = self._base, self.model
+        if name == "com_offset_m":
+            self._batch.expand("body_ipos")[ids, base] = model.body_ipos[base] + value
+        else:
+            mass = model.body_mass[base]
+            scale = value[:, 0] if name == "mass_scale" else (mass + value[:, 0]) / mass
+            self._batch.expand("body_mass")[ids, base] = mass * scale
+            self._batch.expand("body_inertia")[ids, base] = model.body_inertia[base] * scale[:, None]
+        self._batch.set_const()
+
+
+def _sensor_columns(model: mujoco.MjModel, name: str) -> np.ndarray:
+    sensor = model.sensor(name)
+    start = int(sensor.adr[0])
+    return np.arange(start, start + int(sensor.dim[0]))
