@@ -1,0 +1,296 @@
+"""RLPD: soft actor-critic with prior data, a LayerNorm critic ensemble and many updates per step.
+
+Ball et al. 2023, arXiv 2302.02948 (symmetric sampling, LayerNorm); Chen et al. 2021, arXiv 2101.05982 (REDQ: minimum
+over a random subset in the target, mean in the actor); Haarnoja et al. 2018, arXiv 1812.05905 (SAC, temperature).
+For fine-tuning a released policy: the actor starts *at* that policy (same plain MLP, small deviation), the critics
+warm up before it may move, and an optional anchor keeps it near the start.
+
+Shapes: U updates per block (UTD) · B batch · E critics · M subset · D observation of the critic, whose first D_a
+columns are the observation of the actor · A action.
+
+Deviations from the paper: critics see observations normalised by fixed statistics; batches are drawn with
+replacement; biases and weights start uniform as in ``torch.nn.Linear``; the anchor and the warm-up are ours.
+
+Knows: losses and their order. Does not know: worlds, stores, files.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from robot_rl.learn.ensemble import Shape, action_gradient, evaluate, init_ensemble, pick, regress, split
+from robot_rl.learn.nets import DenseNet
+from robot_rl.learn.squashed import Actor
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Defaults are the paper's for state-based locomotion."""
+
+    critics: int = 10
+    subset: int = 2
+    """Critics in the minimum of the target, drawn anew for each update."""
+    hidden: tuple[int, ...] = (256, 256)
+    layer_norm: bool = True
+    utd: int = 20
+    """Critic updates per block; the actor and the temperature take one step at the end of a block."""
+    batch: int = 256
+    prior_ratio: float = 0.5
+    """Share of prior data in every minibatch, where there is prior data."""
+    discount: float = 0.99
+    tau: float = 0.005
+    actor_lr: float = 3e-4
+    critic_lr: float = 3e-4
+    temperature_lr: float = 3e-4
+    temperature: float = 1.0
+    """Initial weight of the entropy."""
+    target_entropy: float | None = None
+    """None is -A/2."""
+    backup_entropy: bool = True
+    actor_reduce: str = "mean"
+    """``mean`` of the critics (REDQ, RLPD) or ``min`` (SAC)."""
+    grad_clip: float = 0.0
+    """Largest norm of the actor's gradient, and of each block of the critics' gradient; 0 is none."""
+    warmup: int = 0
+    """Critic updates before the actor and the temperature may move."""
+    anchor: float = 0.0
+    """Weight of the mean squared distance to the starting policy's action, in units of the scaled value."""
+    anchor_half_life: float = math.inf
+    """Actor updates after which the anchor weighs half."""
+    scale_value: bool = False
+    """Divide the actor's value by the batch mean of |Q| (Fujimoto and Gu 2021, arXiv 2106.06860, eq. 5)."""
+    actor_hidden: tuple[int, ...] = (256, 256)
+    actor_activation: str = "relu"
+    start_std: float = 1.0
+    """Deviation of the fresh actor before the tanh."""
+    std_range: tuple[float, float] = (math.exp(-5.0), math.exp(2.0))
+    """Bounds of the deviation before the tanh."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.subset <= self.critics:
+            raise ValueError(f"subset is {self.subset}; it must lie in [1, critics = {self.critics}]")
+        if self.actor_reduce not in ("mean", "min"):
+            raise ValueError(f"actor_reduce is {self.actor_reduce!r}; the choices are 'mean' and 'min'")
+        if not 0.0 <= self.prior_ratio <= 1.0:
+            raise ValueError(f"prior_ratio is {self.prior_ratio}; it must lie in [0, 1]")
+        if not 0.0 < self.std_range[0] < self.start_std < self.std_range[1]:
+            raise ValueError(f"start_std is {self.start_std}; it must lie strictly inside std_range {self.std_range}")
+
+
+class Batch(NamedTuple):
+    """Transitions; minibatch u of a block is rows [u*B, (u+1)*B)."""
+
+    obs: Tensor
+    """(U*B, D)"""
+    action: Tensor
+    """In [-1, 1], (U*B, A)."""
+    reward: Tensor
+    """(U*B,)"""
+    next_obs: Tensor
+    """(U*B, D)"""
+    terminated: Tensor
+    """1 where the episode ended in a terminal state (time-outs are 0), (U*B,)."""
+
+
+@dataclass(slots=True)
+class Agent:
+    """All that learning changes. ``snapshot`` and ``restore`` carry it over a crash exactly."""
+
+    actor: Actor
+    start: Actor
+    """The actor before learning; the anchor."""
+    shape: Shape
+    critics: nn.Parameter
+    """(P,)"""
+    targets: Tensor
+    """(P,)"""
+    log_temperature: nn.Parameter
+    obs_mean: Tensor
+    obs_scale: Tensor
+    """1 over the deviation, (D,)."""
+    actor_adam: torch.optim.Adam
+    critic_adam: torch.optim.Adam
+    temperature_adam: torch.optim.Adam
+    generator: torch.Generator
+    critic_updates: int = 0
+    actor_updates: int = 0
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the state as a tree of tensors and numbers."""
+        return {
+            "actor": dict(self.actor.state_dict()),
+            "start": dict(self.start.state_dict()),
+            "tensors": {name: getattr(self, name).detach() for name in _TENSORS},
+            "adam": {name: getattr(self, f"{name}_adam").state_dict() for name in _ADAMS},
+            "generator": self.generator.get_state(),
+            "critic_updates": self.critic_updates,
+            "actor_updates": self.actor_updates,
+        }
+
+    @torch.no_grad()
+    def restore(self, tree: dict[str, Any]) -> None:
+        """Continue from a state that ``snapshot`` returned."""
+        self.actor.load_state_dict(tree["actor"])
+        self.start.load_state_dict(tree["start"])
+        for name in _TENSORS:
+            getattr(self, name).copy_(tree["tensors"][name])
+        for name in _ADAMS:
+            getattr(self, f"{name}_adam").load_state_dict(tree["adam"][name])
+        self.generator.set_state(tree["generator"])
+        self.critic_updates, self.actor_updates = tree["critic_updates"], tree["actor_updates"]
+
+
+_TENSORS = ("critics", "targets", "log_temperature", "obs_mean", "obs_scale")
+_ADAMS = ("actor", "critic", "temperature")
+
+
+def make_agent(
+    cfg: Config, *, obs_size: int, num_actions: int, seed: int, start: DenseNet | None = None, critic_obs_size: int = 0
+) -> Agent:
+    """Build an agent, at the policy ``start`` where one is given (its layers then replace ``cfg.actor_*``).
+
+    Args:
+        cfg: Sizes and rates.
+        obs_size: D_a, what the actor sees.
+        num_actions: A.
+        seed: Of the initial weights and all later draws.
+        start: A released policy.
+        critic_obs_size: D where the critics see more than the actor; 0 is D_a.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if start is not None:
+        cfg = replace(cfg, actor_hidden=tuple(len(b) for _, b in start.layers[:-1]), actor_activation=start.activation)
+    actor, anchor = (
+        Actor(
+            obs_size,
+            num_actions,
+            hidden=cfg.actor_hidden,
+            activation=cfg.actor_activation,
+            start_std=cfg.start_std,
+            std_range=cfg.std_range,
+            generator=generator,
+        )
+        for _ in range(2)
+    )
+    if start is not None:
+        actor.start_at(start)
+    anchor.load_state_dict(actor.state_dict())
+    anchor.requires_grad_(False)
+    critic_obs_size = critic_obs_size or obs_size
+    shape = Shape(critic_obs_size + num_actions, cfg.hidden, cfg.critics, cfg.layer_norm)
+    critics = nn.Parameter(init_ensemble(shape, generator))
+    critics.grad = torch.zeros_like(critics)
+    log_temperature = nn.Parameter(torch.tensor(math.log(cfg.temperature)))
+    return Agent(
+        actor=actor,
+        start=anchor,
+        shape=shape,
+        critics=critics,
+        targets=critics.detach().clone(),
+        log_temperature=log_temperature,
+        obs_mean=torch.zeros(critic_obs_size),
+        obs_scale=torch.ones(critic_obs_size),
+        actor_adam=torch.optim.Adam(actor.parameters(), lr=cfg.actor_lr, fused=True),
+        critic_adam=torch.optim.Adam([critics], lr=cfg.critic_lr, fused=True),
+        temperature_adam=torch.optim.Adam([log_temperature], lr=cfg.temperature_lr),
+        generator=generator,
+    )
+
+
+def fix_statistics(agent: Agent, obs: Tensor, *, floor: float = 1e-2) -> None:
+    """Take mean and deviation of ``obs`` (B, D) as the critics' normaliser; once, before the first update."""
+    std, mean = torch.std_mean(obs, 0)
+    agent.obs_mean.copy_(mean)
+    agent.obs_scale.copy_(1.0 / (std + floor))
+
+
+def update(agent: Agent, batch: Batch, cfg: Config) -> dict[str, float]:
+    """Take U critic steps, then one of the actor and the temperature; return means over the block.
+
+    The actor stands still within a block, so the next actions of all U minibatches are drawn at once: the same
+    numbers as one by one, in fewer and larger products.
+    """
+    rows, size = batch.obs.shape[0], batch.obs.shape[0] // cfg.utd
+    assert size * cfg.utd == rows, f"{rows} rows do not split into {cfg.utd} minibatches"
+    x, entropy_cost, next_x = _prepare(agent, batch)
+    layers, targets = split(agent.critics.detach(), agent.shape), split(agent.targets, agent.shape)
+    assert agent.critics.grad is not None
+    grads = split(agent.critics.grad, agent.shape)
+    bonus = entropy_cost * agent.log_temperature.detach().exp() if cfg.backup_entropy else torch.zeros(rows)
+    mask = cfg.discount * (1.0 - batch.terminated)
+    loss = value = torch.zeros(())
+    for u in range(cfg.utd):
+        at = slice(u * size, (u + 1) * size)
+        next_q = _subset_min(targets, next_x[at], cfg, agent.generator)
+        y = torch.addcmul(batch.reward[at], mask[at], next_q - bonus[at])  # (B,)
+        q = regress(layers, grads, x[at], y)
+        if cfg.grad_clip > 0.0:
+            nn.utils.clip_grad_norm_([agent.critics], cfg.grad_clip)
+        agent.critic_adam.step()
+        agent.targets.lerp_(agent.critics.detach(), cfg.tau)
+        loss = loss + (q - y).square().mean()
+        value = value + q.mean()
+    agent.critic_updates += cfg.utd
+    metrics = {"critic_loss": float(loss) / cfg.utd, "q": float(value) / cfg.utd, "reward": float(batch.reward.mean())}
+    if agent.critic_updates > cfg.warmup:
+        metrics |= _improve(agent, batch.obs[-size:], x[-size:], layers, cfg)
+    return metrics
+
+
+@torch.no_grad()
+def _prepare(agent: Agent, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Return critic inputs (U*B, D+A) now, log-probabilities of the next actions (U*B,) and critic inputs next."""
+    xi = torch.randn(batch.action.shape, generator=agent.generator)
+    action, log_prob, _ = agent.actor.sample(batch.next_obs[:, : agent.actor.obs_size], xi)
+    x = torch.cat(((batch.obs - agent.obs_mean) * agent.obs_scale, batch.action), -1)
+    next_x = torch.cat(((batch.next_obs - agent.obs_mean) * agent.obs_scale, action), -1)
+    return x, log_prob, next_x
+
+
+def _subset_min(targets: list[Any], next_x: Tensor, cfg: Config, generator: torch.Generator) -> Tensor:
+    """Minimum over M critics drawn without replacement, once for the whole minibatch (REDQ, algorithm 1), (B,)."""
+    if cfg.subset < cfg.critics:
+        targets = pick(targets, torch.randperm(cfg.critics, generator=generator)[: cfg.subset])
+    return evaluate(targets, next_x).amin(0)
+
+
+def _improve(agent: Agent, obs: Tensor, x: Tensor, layers: list[Any], cfg: Config) -> dict[str, float]:
+    """One step of the actor on ``alpha log pi - Q / scale + anchor |a - a_start|^2`` and one of the temperature."""
+    num_actions = agent.actor.num_actions
+    actor_obs = obs[:, : agent.actor.obs_size]
+    xi = torch.randn((obs.shape[0], num_actions), generator=agent.generator)
+    action, log_prob, mean = agent.actor.sample(actor_obs, xi)
+    q, dq = action_gradient(
+        layers, torch.cat((x[:, :-num_actions], action.detach()), -1), num_actions, reduce=cfg.actor_reduce
+    )
+    scale = float(q.abs().mean()) + 1e-6 if cfg.scale_value else 1.0
+    temperature = agent.log_temperature.detach().exp()
+    # dq is constant here, so the gradient of dq . action is that of Q(action), without a tape through the critics
+    loss = (temperature * log_prob - (dq * action).sum(-1) / scale).mean()
+    weight = cfg.anchor * 0.5 ** (agent.actor_updates / cfg.anchor_half_life)
+    with torch.no_grad():
+        start = agent.start(actor_obs)
+    distance = (mean - start).square().sum(-1).mean()
+    loss = loss + weight * distance
+    agent.actor_adam.zero_grad(set_to_none=True)
+    loss.backward()
+    if cfg.grad_clip > 0.0:
+        nn.utils.clip_grad_norm_(agent.actor.parameters(), cfg.grad_clip)
+    agent.actor_adam.step()
+    entropy = -log_prob.detach().mean()
+    goal = -0.5 * num_actions if cfg.target_entropy is None else cfg.target_entropy
+    agent.log_temperature.grad = (agent.log_temperature.detach().exp() * (entropy - goal)).reshape(())
+    agent.temperature_adam.step()
+    agent.actor_updates += 1
+    return {
+        "actor_q": float(q.mean()),
+        "entropy": float(entropy),
+        "temperature": float(temperature),
+        "moved": math.sqrt(float(distance.detach()) / num_actions),
+        "anchor": weight,
+    }

@@ -1,0 +1,251 @@
+"""RLPD against a slow reference: a loop of ``nn.Sequential`` critics, autograd and ``torch.optim.Adam``."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robot_rl.learn import checkpoint
+from robot_rl.learn.ensemble import Shape, evaluate, init_ensemble, split
+from robot_rl.learn.rlpd import Agent, Batch, Config, fix_statistics, make_agent, update
+
+D, A = 7, 3
+SMALL = Config(critics=4, subset=2, hidden=(24, 16), utd=3, batch=10, actor_hidden=(20, 12), start_std=0.2)
+
+
+def make_batch(rows: int, seed: int = 0) -> Batch:
+    g = torch.Generator().manual_seed(seed)
+    obs, next_obs = (2.0 + 3.0 * torch.randn((rows, D), generator=g) for _ in range(2))
+    action = torch.rand((rows, A), generator=g) * 2.0 - 1.0
+    terminated = (torch.rand(rows, generator=g) < 0.2).float()
+    return Batch(obs, action, torch.randn(rows, generator=g), next_obs, terminated)
+
+
+def sequential(agent: Agent, flat: Tensor) -> list[nn.Sequential]:
+    """The members of ``flat`` as ordinary modules."""
+    members = []
+    for e in range(agent.shape.members):
+        modules: list[nn.Module] = []
+        for layer in split(flat, agent.shape):
+            linear = nn.Linear(*layer.weight.shape[1:])
+            linear.weight.data.copy_(layer.weight[e].T)
+            linear.bias.data.copy_(layer.bias[e, 0])
+            modules.append(linear)
+            if layer is not split(flat, agent.shape)[-1] and len(modules) < 3 * len(agent.shape.hidden):
+                if layer.gain is not None and layer.shift is not None:
+                    norm = nn.LayerNorm(layer.weight.shape[2])
+                    norm.weight.data.copy_(layer.gain[e, 0])
+                    norm.bias.data.copy_(layer.shift[e, 0])
+                    modules.append(norm)
+                modules.append(nn.ReLU())
+        members.append(nn.Sequential(*modules[: -1 if isinstance(modules[-1], nn.ReLU) else None]))
+    return members
+
+
+class Reference:
+    """The update written plainly, one minibatch and one critic at a time."""
+
+    def __init__(self, agent: Agent, cfg: Config) -> None:
+        self.cfg = cfg
+        self.critics = sequential(agent, agent.critics.detach())
+        self.targets = copy.deepcopy(self.critics)
+        self.actor, self.start = copy.deepcopy(agent.actor), copy.deepcopy(agent.start)
+        self.log_temperature = nn.Parameter(agent.log_temperature.detach().clone())
+        self.mean, self.scale = agent.obs_mean.clone(), agent.obs_scale.clone()
+        self.generator = torch.Generator()
+        self.generator.set_state(agent.generator.get_state())
+        self.critic_adam = torch.optim.Adam([p for q in self.critics for p in q.parameters()], lr=cfg.critic_lr)
+        self.actor_adam = torch.optim.Adam(self.actor.parameters(), lr=cfg.actor_lr)
+        self.temperature_adam = torch.optim.Adam([self.log_temperature], lr=cfg.temperature_lr)
+        self.actor_updates = 0
+
+    def value(self, critics: list[nn.Sequential], obs: Tensor, action: Tensor) -> Tensor:
+        x = torch.cat(((obs - self.mean) * self.scale, action), -1)
+        return torch.stack([q(x).squeeze(-1) for q in critics])
+
+    def target(self, batch: Batch, xi: Tensor) -> Tensor:
+        cfg = self.cfg
+        with torch.no_grad():
+            action, log_prob, _ = self.actor.sample(batch.next_obs, xi)
+            chosen = list(range(cfg.critics))
+            if cfg.subset < cfg.critics:
+                chosen = torch.randperm(cfg.critics, generator=self.generator)[: cfg.subset].tolist()
+            low = self.value([self.targets[i] for i in chosen], batch.next_obs, action).min(0).values
+            if cfg.backup_entropy:
+                low = low - self.log_temperature.exp() * log_prob
+            return batch.reward + cfg.discount * (1.0 - batch.terminated) * low
+
+    def update(self, batch: Batch) -> None:
+        cfg, size = self.cfg, batch.obs.shape[0] // self.cfg.utd
+        xi = torch.randn(batch.action.shape, generator=self.generator)
+        part = batch
+        for u in range(cfg.utd):
+            part = Batch(*(t[u * size : (u + 1) * size] for t in batch))
+            y = self.target(part, xi[u * size : (u + 1) * size])
+            loss = sum((q - y).square().mean() for q in self.value(self.critics, part.obs, part.action))
+            self.critic_adam.zero_grad()
+            loss.backward()  # pyright: ignore[reportAttributeAccessIssue]
+            self.critic_adam.step()
+            with torch.no_grad():
+                for q, t in zip(self.critics, self.targets, strict=True):
+                    for a, b in zip(q.parameters(), t.parameters(), strict=True):
+                        b.mul_(1.0 - cfg.tau).add_(a, alpha=cfg.tau)
+        self.improve(part)
+
+    def improve(self, part: Batch) -> None:
+        cfg = self.cfg
+        action, log_prob, mean = self.actor.sample(part.obs, torch.randn(part.action.shape, generator=self.generator))
+        q = self.value(self.critics, part.obs, action)
+        q = q.mean(0) if cfg.actor_reduce == "mean" else q.min(0).values
+        scale = q.detach().abs().mean() + 1e-6 if cfg.scale_value else 1.0
+        temperature = self.log_temperature.exp()
+        loss = (temperature.detach() * log_prob - q / scale).mean()
+        weight = cfg.anchor * 0.5 ** (self.actor_updates / cfg.anchor_half_life)
+        loss = loss + weight * (mean - self.start(part.obs).detach()).square().sum(-1).mean()
+        self.actor_adam.zero_grad()
+        loss.backward()
+        self.actor_adam.step()
+        self.temperature_adam.zero_grad()
+        (temperature * (-log_prob.detach().mean() + 0.5 * A)).backward()
+        self.temperature_adam.step()
+        self.actor_updates += 1
+
+
+ROWS = {
+    "sac": replace(SMALL, critics=2, subset=2, layer_norm=False, utd=1, actor_reduce="min"),
+    "redq": replace(SMALL, layer_norm=False),
+    "rlpd": SMALL,
+    "rlpd without entropy in the backup": replace(SMALL, backup_entropy=False, subset=1),
+    "fine-tuning": replace(SMALL, anchor=3.0, anchor_half_life=2.0, scale_value=True, actor_activation="elu"),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_fast_update_equals_the_plain_one(name: str) -> None:
+    cfg = ROWS[name]
+    agent = make_agent(cfg, obs_size=D, num_actions=A, seed=1)
+    fix_statistics(agent, make_batch(200, seed=9).obs)
+    reference = Reference(agent, cfg)
+    for seed in range(5):
+        batch = make_batch(cfg.utd * cfg.batch, seed=seed)
+        update(agent, batch, cfg)
+        reference.update(batch)
+    x, a = make_batch(50, seed=20).obs, make_batch(50, seed=21).action
+    inputs = torch.cat(((x - agent.obs_mean) * agent.obs_scale, a), -1)
+    for flat, slow in ((agent.critics.detach(), reference.critics), (agent.targets, reference.targets)):
+        torch.testing.assert_close(
+            evaluate(split(flat, agent.shape), inputs), reference.value(slow, x, a).detach(), atol=1e-5, rtol=1e-5
+        )
+    torch.testing.assert_close(agent.actor(x), reference.actor(x), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(agent.log_temperature, reference.log_temperature, atol=1e-6, rtol=1e-6)
+
+
+def test_target_is_the_hand_computed_number() -> None:
+    """Critics that answer 10 and 4 everywhere: y = 1 + 0.9 * 4 alive, y = 1 when terminated."""
+    cfg = replace(SMALL, critics=2, subset=2, utd=1, batch=2, discount=0.9, backup_entropy=False, critic_lr=0.0)
+    agent = make_agent(cfg, obs_size=D, num_actions=A, seed=0)
+    for flat in (agent.critics.data, agent.targets):
+        last = split(flat, agent.shape)[-1]
+        last.weight.zero_()
+        last.bias.copy_(torch.tensor([10.0, 4.0]).view(2, 1, 1))
+    batch = make_batch(2)._replace(reward=torch.ones(2), terminated=torch.tensor([0.0, 1.0]))
+    metrics = update(agent, batch, cfg)
+    y = torch.tensor([1.0 + 0.9 * 4.0, 1.0])
+    expected = (torch.tensor([[10.0], [4.0]]) - y).square().mean()
+    assert metrics["critic_loss"] == pytest.approx(float(expected), rel=1e-6)
+    assert metrics["q"] == pytest.approx(7.0, rel=1e-6)
+
+
+def test_entropy_enters_the_target_with_its_temperature() -> None:
+    cfg = replace(SMALL, utd=1, batch=5000, critic_lr=0.0, temperature=0.5, discount=1.0, start_std=0.05)
+    agent = make_agent(cfg, obs_size=D, num_actions=A, seed=0)
+    for flat in (agent.critics.data, agent.targets):
+        last = split(flat, agent.shape)[-1]
+        last.weight.zero_()
+        last.bias.zero_()
+    for layer in agent.actor.mlp.layers:  # mean zero: tanh hardly squashes, the entropy is that of the Gaussian
+        layer.weight.data.zero_()  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+        layer.bias.data.zero_()  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+    batch = make_batch(5000)._replace(reward=torch.zeros(5000), terminated=torch.zeros(5000))
+    entropy = A * (0.5 * math.log(2.0 * math.pi * math.e) + math.log(0.05))  # nats
+    loss = update(agent, batch, cfg)["critic_loss"]  # mean of y^2 = (mean of y)^2 + variance
+    variance = 0.25 * A * 0.5  # var of log N is A / 2
+    assert loss == pytest.approx((0.5 * entropy) ** 2 + variance, rel=0.03)
+
+
+def test_layer_norm_bounds_values_of_absurd_actions() -> None:
+    values = {}
+    for layer_norm in (True, False):
+        shape = Shape(D + A, (64, 64), 3, layer_norm)
+        layers = split(init_ensemble(shape, torch.Generator().manual_seed(0)), shape)
+        x = torch.cat((torch.zeros(100, D), torch.randn(100, A, generator=torch.Generator().manual_seed(1))), -1)
+        values[layer_norm] = [float(evaluate(layers, x * k).abs().max()) for k in (1.0, 1e3, 1e6)]
+    bound = 64.0**0.5 * 1.0 + 1.0  # |z| <= sqrt(H) for unit gain, |w| <= 1 for weights in +-1/sqrt(H)
+    assert max(values[True]) <= bound and values[True][2] == pytest.approx(values[True][1], rel=1e-2)
+    assert values[False][2] > 500.0 * values[False][1] > 1e5 * bound / 100.0
+
+
+def test_one_batch_is_learnt_by_heart() -> None:
+    cfg = replace(SMALL, utd=20, batch=32, discount=0.0, critic_lr=3e-3, hidden=(64, 64))
+    agent = make_agent(cfg, obs_size=D, num_actions=A, seed=0)
+    batch = make_batch(32)
+    block = Batch(*(torch.cat([t] * 20) for t in batch))
+    fix_statistics(agent, batch.obs)
+    first = update(agent, block, cfg)["critic_loss"]
+    last = [update(agent, block, cfg)["critic_loss"] for _ in range(40)][-1]
+    assert last < 1e-3 < 0.3 < first
+
+
+def test_larger_subsets_give_lower_targets() -> None:
+    means = []
+    for subset in (1, 2, 4):
+        cfg = replace(SMALL, subset=subset, utd=50, batch=20, critic_lr=0.0, tau=0.0, backup_entropy=False)
+        agent = make_agent(cfg, obs_size=D, num_actions=A, seed=0)
+        for flat, sign in ((agent.critics.data, 0.0), (agent.targets, -1.0)):
+            last = split(flat, agent.shape)[-1]
+            last.weight.zero_()
+            last.bias.copy_(sign * torch.tensor([1.0, 2.0, 3.0, 4.0]).view(4, 1, 1))
+        batch = make_batch(1000)._replace(reward=torch.zeros(1000), terminated=torch.zeros(1000))
+        means.append(update(agent, batch, cfg)["critic_loss"])  # y^2 where q = 0: grows as y falls
+    assert means[0] < means[1] < means[2] == pytest.approx((0.99 * 4.0) ** 2, rel=1e-5)
+
+
+def test_warmup_and_start_keep_the_released_policy() -> None:
+    cfg = replace(SMALL, warmup=6)
+    source = make_agent(cfg, obs_size=D, num_actions=A, seed=5)
+    net = source.actor.as_mlp()
+    agent = make_agent(cfg, obs_size=D, num_actions=A, seed=6, start=net)
+    obs = make_batch(20).obs
+    torch.testing.assert_close(agent.actor(obs), source.actor(obs), atol=0.0, rtol=0.0)
+    for k in range(2):
+        update(agent, make_batch(30, seed=k), cfg)
+    torch.testing.assert_close(agent.actor(obs), source.actor(obs), atol=0.0, rtol=0.0)
+    assert "actor_q" in update(agent, make_batch(30, seed=3), cfg)
+    assert not torch.equal(agent.actor(obs), source.actor(obs))
+    torch.testing.assert_close(agent.start(obs), source.actor(obs), atol=0.0, rtol=0.0)
+
+
+def test_resumed_learning_gives_identical_numbers(tmp_path) -> None:
+    cfg = SMALL
+    agent = make_agent(cfg, obs_size=D, num_actions=A, seed=0)
+    for k in range(3):
+        update(agent, make_batch(30, seed=k), cfg)
+    checkpoint.save(tmp_path / "agent.npz", agent.snapshot())
+    straight = [update(agent, make_batch(30, seed=k), cfg) for k in range(3, 6)]
+    resumed = make_agent(cfg, obs_size=D, num_actions=A, seed=77)
+    resumed.restore(checkpoint.load(tmp_path / "agent.npz"))
+    assert [update(resumed, make_batch(30, seed=k), cfg) for k in range(3, 6)] == straight
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [({"subset": 5}, "subset"), ({"actor_reduce": "max"}, "max"), ({"start_std": 9.0}, "std_range")],
+)
+def test_impossible_settings_are_named(change: dict, word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        replace(SMALL, **change)
