@@ -1,0 +1,126 @@
+"""Checkpoints: one ``.npz`` per checkpoint with arrays and a JSON skeleton; written whole, never unpickled.
+
+Knows: nested dicts, lists, tensors, numbers and strings; atomic files.
+Does not know: what an agent is.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_SKELETON = "skeleton.json"
+_SUFFIX = ".npz"
+
+
+@runtime_checkable
+class Restorable(Protocol):
+    """An environment whose whole state can be stored, so that a resumed run equals an uninterrupted one."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the state as a tree of tensors, numbers and strings."""
+        ...
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Continue from a state that ``snapshot`` returned."""
+        ...
+
+
+def save(path: Path, tree: Mapping[str, Any]) -> None:
+    """Write ``tree`` to ``path`` in one piece: a reader sees the old file or the new one, never half.
+
+    Args:
+        path: The file; its folder is made.
+        tree: Nested dicts (keys str or int), lists and tuples of tensors, arrays, numbers, strings, None.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    skeleton = json.dumps(_flatten(tree, "", arrays))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temp.open("wb") as file:
+        np.savez(file, **{_SKELETON: np.frombuffer(skeleton.encode(), dtype=np.uint8)}, **arrays)  # pyright: ignore[reportArgumentType]
+        file.flush()
+        os.fsync(file.fileno())
+    temp.replace(path)
+    _sync_folder(path.parent)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint; tensors come back as CPU tensors, tuples as lists.
+
+    Raises:
+        ValueError: The file is torn, altered or no checkpoint.
+    """
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        skeleton = json.loads(arrays.pop(_SKELETON).tobytes())
+        return _unflatten(skeleton, arrays)
+    except (zipfile.BadZipFile, KeyError, EOFError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no whole checkpoint: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is no whole checkpoint: {error}") from error
+
+
+def numbered(folder: Path, iteration: int) -> Path:
+    """Return the file of an iteration."""
+    return folder / f"{iteration:08d}{_SUFFIX}"
+
+
+def latest(folder: Path) -> Path | None:
+    """Return the newest numbered checkpoint, or None where there is none."""
+    files = _numbered_files(folder)
+    return files[-1] if files else None
+
+
+def prune(folder: Path, *, keep: int, every: int) -> None:
+    """Delete old checkpoints but the newest ``keep`` and those whose iteration divides by ``every``."""
+    for path in _numbered_files(folder)[: -max(keep, 1)]:
+        if every <= 0 or int(path.stem) % every:
+            path.unlink()
+
+
+def _numbered_files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob(f"*{_SUFFIX}") if p.stem.isdigit())
+
+
+def _flatten(node: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
+    """Return the JSON skeleton of ``node`` and move its tensors into ``arrays``."""
+    if isinstance(node, Tensor | np.ndarray):
+        arrays[name] = node.detach().cpu().numpy() if isinstance(node, Tensor) else node
+        return {"$": "tensor", "name": name}
+    if isinstance(node, Mapping):
+        pairs = [[key, _flatten(value, f"{name}/{key}", arrays)] for key, value in node.items()]
+        return {"$": "dict", "items": pairs}
+    if isinstance(node, list | tuple):
+        return {"$": "list", "items": [_flatten(v, f"{name}/{i}", arrays) for i, v in enumerate(node)]}
+    if node is None or isinstance(node, bool | int | float | str):
+        return node
+    raise TypeError(f"cannot store {name or 'the root'} of type {type(node).__name__} in a checkpoint")
+
+
+def _unflatten(node: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if not isinstance(node, dict):
+        return node
+    if node["$"] == "tensor":
+        return torch.from_numpy(arrays[node["name"]])
+    if node["$"] == "list":
+        return [_unflatten(v, arrays) for v in node["items"]]
+    return {key: _unflatten(value, arrays) for key, value in node["items"]}
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,384 @@
+"""Proximal policy optimisation, Schulman et al. 2017 (arXiv:1707.06347), with the defaults of RSL-RL.
+
+Losses: clipped surrogate (eq. 7), squared value error, GAE (arXiv:1506.02438, eq. 16), learning rate steered by the
+KL divergence (Rudin et al. 2022, arXiv:2109.11978, app. A). ``exploration="gsde"`` makes the noise state dependent.
+
+Deviations from RSL-RL: the value loss is not clipped, and the KL steers the actor's learning rate only, so that a
+careful actor does not starve its critic. The environment receives ``tanh(u)`` and the buffer holds ``u``: the Jacobian
+of the squash cancels in the ratio, and no inverse tanh is ever taken; entropy and KL are those of ``u``. A truncated
+step bootstraps from its true successor (RSL-RL adds the value of the current state). The normaliser moves between
+iterations only, so that the first ratio of an update is 1; the first rollout of a run only feeds the normaliser. gSDE
+matrices are redrawn at the start of a rollout and every ``sde_every`` steps, not at resets. Means beyond
+``mean_bound`` are pulled back (the bounds loss of rl_games).
+
+Shapes: T time · N environments · B minibatch · D observation · A actions.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robot_rl.learn import checkpoint, gsde, targets
+from robot_rl.learn.env import VecEnv
+from robot_rl.learn.metrics import EpisodeTracker, RunLog
+from robot_rl.learn.nets import Actor, Critic
+from robot_rl.learn.rollout import Rollout, collect, require_finite, start_rollout
+from robot_rl.learn.surrogate import gaussian_kl, surrogate_loss, value_loss
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Settings of a run; the defaults are RSL-RL's where it has them."""
+
+    total_steps: int = 30_000_000
+    """Environment steps, over all environments."""
+    max_minutes: float = 0.0
+    """Stop after this much training time [min], earlier sessions of a resumed run included; 0 is no limit."""
+    num_steps: int = 24
+    """T, steps of each environment per iteration."""
+    epochs: int = 5
+    """Passes over a rollout."""
+    minibatches: int = 4
+    """Parts that a pass is cut into."""
+    discount: float = 0.99
+    """Per control step."""
+    trace: float = 0.95
+    """GAE's lambda."""
+    clip: float = 0.2
+    """Half width of the trusted interval around ratio 1, and of the value clip."""
+    clip_value: bool = False
+    """Whether to clip the value loss too, as RSL-RL does; ten times slower where returns are large."""
+    value_coef: float = 1.0
+    """Weight of the value loss."""
+    entropy_coef: float = 0.01
+    """Weight of the entropy of u."""
+    mean_bound: float = 2.0
+    """Means of u beyond this are penalised; tanh(2) = 0.96."""
+    mean_bound_coef: float = 1e-2
+    """Weight of that penalty, on the squared excess."""
+    learning_rate: float = 1e-3
+    """Adam's for the actor, at the start."""
+    critic_learning_rate: float = 1e-3
+    """Adam's for the critic, never steered."""
+    target_kl: float = 0.01
+    """KL per update that steers the learning rate; 0 keeps the rate constant."""
+    learning_rate_range: tuple[float, float] = (1e-5, 1e-2)
+    """Bounds of the steered rate."""
+    max_grad_norm: float = 1.0
+    """Of actor and critic, each."""
+    actor_hidden: tuple[int, ...] = (256, 128, 64)
+    """Widths of the actor's hidden layers."""
+    critic_hidden: tuple[int, ...] = (256, 128, 64)
+    """Widths of the critic's hidden layers."""
+    activation: str = "elu"
+    """One of nets.ACTIVATIONS."""
+    exploration: str = "gaussian"
+    """gaussian or gsde."""
+    log_std: float = 0.0
+    """Initial log deviation of u (gaussian), or of the entries of the gSDE matrix (then about -2)."""
+    log_std_range: tuple[float, float] = (-4.0, 0.7)
+    """Bounds of the log deviation."""
+    sde_every: int = 8
+    """gSDE: steps between draws of the matrices; 0 draws once per rollout."""
+    sde_full_std: bool = True
+    """gSDE: one deviation per feature and action; else per feature."""
+    sde_expln: bool = False
+    """gSDE: let the deviation grow only logarithmically above 1."""
+    normalise: bool = True
+    """Whether to normalise observations by running statistics."""
+    seed: int = 0
+    """Seed of initial weights, exploration and minibatches."""
+    threads: int = 0
+    """Threads of torch; 0 leaves them as they are."""
+    bf16: bool = False
+    """Let CPU matrix products round to bfloat16; only pays on CPUs with AMX or AVX512-BF16."""
+    save_every: int = 50
+    """Iterations between checkpoints."""
+    keep_every: int = 500
+    """Older checkpoints whose iteration divides by this are kept; 0 keeps only the newest two."""
+
+    def __post_init__(self) -> None:
+        for name in ("total_steps", "num_steps", "epochs", "minibatches", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"ppo config: {name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("discount", "trace"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"ppo config: {name} is {getattr(self, name)}; it must lie in [0, 1]")
+
+
+@dataclass(slots=True)
+class Agent:
+    """What a run learns, and all it needs to go on exactly."""
+
+    actor: Actor
+    critic: Critic
+    optimiser: torch.optim.Adam
+    generator: torch.Generator
+    iteration: int = 0
+    steps: int = 0
+    train_s: float = 0.0
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Widths of the observation groups and ``action``."""
+
+
+def make_agent(cfg: Config, sizes: dict[str, int], device: torch.device | str = "cpu") -> Agent:
+    """Build a fresh agent.
+
+    Args:
+        cfg: Settings.
+        sizes: Widths of the observation groups (``policy``, and ``critic`` where there is one) and ``action``.
+        device: Where the networks live.
+    """
+    seeder = torch.Generator().manual_seed(cfg.seed)
+    actor = Actor(
+        sizes["policy"], sizes["action"], hidden=cfg.actor_hidden, activation=cfg.activation,
+        exploration=cfg.exploration, log_std=cfg.log_std, full_std=cfg.sde_full_std, expln=cfg.sde_expln,
+        generator=seeder,
+    ).to(device)  # fmt: skip
+    width = sizes.get("critic", sizes["policy"])
+    critic = Critic(width, hidden=cfg.critic_hidden, activation=cfg.activation, generator=seeder).to(device)
+    groups = [
+        {"params": list(actor.parameters()), "lr": cfg.learning_rate},
+        {"params": list(critic.parameters()), "lr": cfg.critic_learning_rate},
+    ]
+    optimiser = torch.optim.Adam(groups, fused=True)
+    generator = torch.Generator(device).manual_seed(cfg.seed)
+    return Agent(actor, critic, optimiser, generator, sizes=dict(sizes))
+
+
+def steer(rate: float, kl: float, cfg: Config) -> float:
+    """Return the learning rate after a look at the KL: down by 1.5 above twice the target, up below half of it."""
+    low, high = cfg.learning_rate_range
+    if cfg.target_kl <= 0.0:
+        return rate
+    if kl > 2.0 * cfg.target_kl:
+        return max(low, rate / 1.5)
+    if 0.0 < kl < 0.5 * cfg.target_kl:
+        return min(high, rate * 1.5)
+    return rate
+
+
+@torch.no_grad()
+def as_batch(agent: Agent, rollout: Rollout, cfg: Config) -> dict[str, Tensor]:
+    """Normalise, evaluate and flatten a rollout: everything the update reads, each (T*N, ...)."""
+    obs = agent.actor.norm(rollout.obs["policy"].flatten(0, 1))  # (T*N, D)
+    critic_obs = agent.critic.norm(rollout.critic_obs.flatten(0, 1))
+    value = agent.critic(critic_obs).view_as(rollout.reward)
+    last = agent.critic(agent.critic.norm(rollout.last_critic_obs)).unsqueeze(0)
+    next_value = torch.cat((value[1:], last))
+    if rollout.cut_at:  # true successors of truncated steps
+        where = torch.cat(rollout.cut_at)
+        next_value.view(-1)[where] = agent.critic(agent.critic.norm(torch.cat(rollout.cut_obs)))
+    advantage = targets.gae(
+        rollout.reward, value, next_value, rollout.terminated, rollout.truncated,
+        discount=cfg.discount, trace=cfg.trace,
+    )  # fmt: skip
+    ret = advantage + value
+    advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+    batch = {
+        "obs": obs, "critic_obs": critic_obs, "u": rollout.u.flatten(0, 1), "mean": rollout.mean.flatten(0, 1),
+        "std": rollout.std.flatten(0, 1), "value": value.flatten(), "ret": ret.flatten(),
+        "advantage": advantage.flatten(),
+    }  # fmt: skip
+    require_finite(batch)
+    batch["log_prob"] = gsde.log_prob(batch["u"], batch["mean"], batch["std"])
+    return batch
+
+
+def losses(agent: Agent, mb: dict[str, Tensor], cfg: Config) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the loss of one minibatch and its parts (detached)."""
+    mean, std = agent.actor.distribution(mb["obs"])
+    ratio = (gsde.log_prob(mb["u"], mean, std) - mb["log_prob"]).exp()
+    policy = surrogate_loss(ratio, mb["advantage"], clip=cfg.clip)
+    value = value_loss(
+        agent.critic(mb["critic_obs"]), mb["value"], mb["ret"], clip=cfg.clip if cfg.clip_value else None
+    )
+    entropy = gsde.entropy(std).mean()
+    bound = (mean.abs() - cfg.mean_bound).clamp(min=0.0).square().sum(-1).mean()
+    loss = policy + cfg.value_coef * value - cfg.entropy_coef * entropy + cfg.mean_bound_coef * bound
+    with torch.no_grad():
+        kl = gaussian_kl(mb["mean"], mb["std"], mean, std).mean()
+        clipped = ((ratio - 1.0).abs() > cfg.clip).to(ratio.dtype).mean()
+    parts = {"policy_loss": policy, "value_loss": value, "entropy": entropy, "mean_bound": bound}
+    return loss, {k: v.detach() for k, v in parts.items()} | {"kl": kl, "clip_fraction": clipped}
+
+
+def update(agent: Agent, batch: dict[str, Tensor], cfg: Config) -> dict[str, float]:
+    """Make ``epochs`` passes over a batch and return the means of what the losses saw.
+
+    Raises:
+        FloatingPointError: A loss or gradient is not finite; the weights are those of the last good step.
+    """
+    rows = batch["u"].shape[0]
+    sums: dict[str, Tensor] = {}
+    count = 0
+    for _ in range(cfg.epochs):
+        order = torch.randperm(rows, generator=agent.generator, device=batch["u"].device)
+        shuffled = {name: x[order] for name, x in batch.items()}
+        for part in torch.arange(rows).tensor_split(cfg.minibatches):
+            low, high = int(part[0]), int(part[-1]) + 1
+            loss, parts = losses(agent, {name: x[low:high] for name, x in shuffled.items()}, cfg)
+            actor_group = agent.optimiser.param_groups[0]
+            actor_group["lr"] = steer(actor_group["lr"], float(parts["kl"]), cfg)
+            agent.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            norms = [
+                torch.nn.utils.clip_grad_norm_(m.parameters(), cfg.max_grad_norm) for m in (agent.actor, agent.critic)
+            ]
+            parts |= {"actor_grad": norms[0], "critic_grad": norms[1]}
+            require_finite(parts)
+            agent.optimiser.step()
+            with torch.no_grad():
+                agent.actor.log_std.clamp_(*cfg.log_std_range)
+            sums = {k: v + sums.get(k, 0.0) for k, v in parts.items()}
+            count += 1
+    explained = 1.0 - (batch["ret"] - batch["value"]).var() / (batch["ret"].var() + 1e-8)
+    means = {f"loss/{k}": float(v) / count for k, v in sums.items()}
+    std = float(batch["std"].mean())
+    return means | {
+        "loss/explained_variance": float(explained),
+        "loss/learning_rate": agent.optimiser.param_groups[0]["lr"],
+        "policy/std": std,
+    }
+
+
+def train(cfg: Config, env: VecEnv, out: Path, *, resume: bool = False, progress: bool = True) -> Agent:
+    """Learn until ``total_steps`` or ``max_minutes`` and return the agent.
+
+    Writes ``out/checkpoints/*.npz``, ``out/metrics.jsonl`` and TensorBoard events beside it.
+
+    Args:
+        cfg: Settings.
+        env: The world.
+        out: Folder of the run; made if missing.
+        resume: Go on from the newest checkpoint in ``out``; exact where ``env`` is ``checkpoint.Restorable``.
+        progress: Whether to show a progress bar on the terminal.
+
+    Raises:
+        ValueError: ``resume`` without a checkpoint, or a fresh run in a folder that has one.
+        FloatingPointError: Something is not finite; ``out/checkpoints/last_good.npz`` holds the last good weights.
+    """
+    _set_torch(cfg)
+    folder = out / "checkpoints"
+    agent, tracker, obs = _resume(cfg, env, folder) if resume else _begin(cfg, env, folder)
+    rollout = start_rollout(obs, cfg.num_steps, env.num_actions)
+    steps_per_iteration = cfg.num_steps * env.num_envs
+    with RunLog(out, cfg.total_steps, first_iteration=agent.iteration, progress=progress) as log:
+        while agent.steps < cfg.total_steps and not 0.0 < cfg.max_minutes <= agent.train_s / 60.0:
+            began = time.perf_counter()
+            try:
+                obs, row = collect(agent.actor, env, obs, rollout, tracker, agent.generator, sde_every=cfg.sde_every)
+                collected = time.perf_counter()
+                agent.steps += steps_per_iteration
+                if cfg.normalise and float(agent.actor.norm.count) == 0.0:
+                    _normalise(agent, rollout)
+                    continue
+                row |= update(agent, as_batch(agent, rollout, cfg), cfg)
+            except FloatingPointError as error:
+                checkpoint.save(folder / "last_good.npz", _pack(cfg, agent, tracker, env, obs))
+                raise FloatingPointError(f"{error}; last good weights: {folder / 'last_good.npz'}") from error
+            if cfg.normalise:
+                _normalise(agent, rollout)
+            ended = time.perf_counter()
+            agent.iteration += 1
+            agent.train_s += ended - began
+            row |= {
+                "time/fps": steps_per_iteration / (ended - began), "time/collect_s": collected - began,
+                "time/update_s": ended - collected, "time/train_s": agent.train_s,
+            }  # fmt: skip
+            log.write(agent.iteration, agent.steps, row | tracker.means())
+            if agent.iteration % cfg.save_every == 0:
+                _save(cfg, agent, tracker, env, obs, folder)
+        _save(cfg, agent, tracker, env, obs, folder)
+    return agent
+
+
+def load_agent(path: Path) -> tuple[Agent, Config]:
+    """Read the agent of a checkpoint, for evaluation or export, with the config it was trained under.
+
+    Raises:
+        ValueError: The file is no whole checkpoint.
+    """
+    tree = checkpoint.load(path)
+    return _unpack(tree)
+
+
+def _begin(cfg: Config, env: VecEnv, folder: Path) -> tuple[Agent, EpisodeTracker, dict[str, Tensor]]:
+    if checkpoint.latest(folder) is not None:
+        raise ValueError(f"{folder} already holds checkpoints; resume the run or choose another folder")
+    obs = env.reset()
+    agent = make_agent(cfg, {**env.obs_sizes, "action": env.num_actions}, obs["policy"].device)
+    return agent, EpisodeTracker(env.num_envs), obs
+
+
+def _resume(cfg: Config, env: VecEnv, folder: Path) -> tuple[Agent, EpisodeTracker, dict[str, Tensor]]:
+    path = checkpoint.latest(folder)
+    if path is None:
+        raise ValueError(f"nothing to resume: no checkpoint in {folder}")
+    tree = checkpoint.load(path)
+    tracker = EpisodeTracker(env.num_envs)
+    obs = env.reset()
+    agent, _ = _unpack(tree, cfg, obs["policy"].device)
+    expected = {**env.obs_sizes, "action": env.num_actions}
+    if agent.sizes != expected:
+        raise ValueError(f"{path} was trained with sizes {agent.sizes}; the environment has {expected}")
+    if tree["env"] is not None and isinstance(env, checkpoint.Restorable):
+        env.restore(tree["env"])
+        obs = {name: x.to(obs[name].device) for name, x in tree["obs"].items()}
+        tracker.restore(tree["tracker"])
+    _log.info("resumed %s at iteration %d", path, agent.iteration)
+    return agent, tracker, obs
+
+
+def _pack(cfg: Config, agent: Agent, tracker: EpisodeTracker, env: VecEnv, obs: dict[str, Tensor]) -> dict[str, Any]:
+    return {
+        "algorithm": "ppo", "config": asdict(cfg), "sizes": agent.sizes, "iteration": agent.iteration,
+        "steps": agent.steps, "train_s": agent.train_s, "actor": agent.actor.state_dict(),
+        "critic": agent.critic.state_dict(), "optimiser": agent.optimiser.state_dict(),
+        "generator": agent.generator.get_state(), "tracker": tracker.snapshot(), "obs": obs,
+        "env": env.snapshot() if isinstance(env, checkpoint.Restorable) else None,
+    }  # fmt: skip
+
+
+def _unpack(
+    tree: dict[str, Any], cfg: Config | None = None, device: torch.device | str = "cpu"
+) -> tuple[Agent, Config]:
+    """Rebuild the agent; ``cfg`` replaces the stored settings, where given."""
+    names = {f.name for f in fields(Config)}
+    stored = {k: tuple(v) if isinstance(v, list) else v for k, v in tree["config"].items() if k in names}
+    cfg = cfg or Config(**stored)
+    agent = make_agent(cfg, tree["sizes"], device)
+    agent.actor.load_state_dict(tree["actor"])
+    agent.critic.load_state_dict(tree["critic"])
+    agent.optimiser.load_state_dict(tree["optimiser"])
+    agent.generator.set_state(tree["generator"])
+    agent.iteration, agent.steps, agent.train_s = tree["iteration"], tree["steps"], tree["train_s"]
+    return agent, cfg
+
+
+def _save(
+    cfg: Config, agent: Agent, tracker: EpisodeTracker, env: VecEnv, obs: dict[str, Tensor], folder: Path
+) -> None:
+    checkpoint.save(checkpoint.numbered(folder, agent.iteration), _pack(cfg, agent, tracker, env, obs))
+    checkpoint.prune(folder, keep=2, every=cfg.keep_every)
+
+
+def _normalise(agent: Agent, rollout: Rollout) -> None:
+    agent.actor.norm.update(rollout.obs["policy"].flatten(0, 1))
+    agent.critic.norm.update(rollout.critic_obs.flatten(0, 1))
+
+
+def _set_torch(cfg: Config) -> None:
+    if cfg.threads > 0:
+        torch.set_num_threads(cfg.threads)
+    if cfg.bf16:
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # pyright: ignore[reportAttributeAccessIssue]

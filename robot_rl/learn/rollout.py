@@ -1,0 +1,146 @@
+"""One on-policy rollout: preallocated buffers and the loop that fills them.
+
+Knows: an actor that explores, a ``VecEnv``.
+Does not know: losses, values, iterations.
+
+Shapes: T time · N environments · D observation (per group) · A actions · M truncated steps.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from robot_rl.learn.env import VecEnv
+from robot_rl.learn.metrics import EpisodeTracker
+from robot_rl.learn.nets import Actor
+
+
+@dataclass(slots=True)
+class Rollout:
+    """T steps of N environments; the buffers are reused by every iteration."""
+
+    obs: dict[str, Tensor]
+    """Raw observations per group, (T, N, D)."""
+    u: Tensor
+    """Actions before the squash, (T, N, A)."""
+    mean: Tensor
+    """Means of u, (T, N, A)."""
+    std: Tensor
+    """Deviations of u, (T, N, A)."""
+    reward: Tensor
+    """(T, N)."""
+    terminated: Tensor
+    """Probability that the step ended the episode, (T, N)."""
+    truncated: Tensor
+    """Whether the clock ended it, (T, N), bool."""
+    last: dict[str, Tensor] = field(default_factory=dict)
+    """Observations after the last step, (N, D)."""
+    cut_at: list[Tensor] = field(default_factory=list)
+    """Flat indices t * N + n of truncated steps, (M,) in pieces."""
+    cut_obs: list[Tensor] = field(default_factory=list)
+    """The critic's observations of their true successors, (M, D) in the same pieces."""
+
+    @property
+    def critic_group(self) -> str:
+        """The group that the critic reads: ``critic``, or ``policy`` where the task has no privileged terms."""
+        return "critic" if "critic" in self.obs else "policy"
+
+    @property
+    def critic_obs(self) -> Tensor:
+        """Raw observations of the critic, (T, N, D)."""
+        return self.obs[self.critic_group]
+
+    @property
+    def last_critic_obs(self) -> Tensor:
+        """The critic's observations after the last step, (N, D)."""
+        return self.last[self.critic_group]
+
+
+def start_rollout(obs: Mapping[str, Tensor], num_steps: int, num_actions: int) -> Rollout:
+    """Allocate the buffers for observations like ``obs`` (N, D per group)."""
+    n, device = obs["policy"].shape[0], obs["policy"].device
+
+    def blank(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.zeros(num_steps, n, *shape, dtype=dtype, device=device)
+
+    return Rollout(
+        obs={name: blank(x.shape[-1]) for name, x in obs.items()},
+        u=blank(num_actions),
+        mean=blank(num_actions),
+        std=blank(num_actions),
+        reward=blank(),
+        terminated=blank(),
+        truncated=blank(dtype=torch.bool),
+    )
+
+
+@torch.no_grad()
+def collect(
+    actor: Actor,
+    env: VecEnv,
+    obs: dict[str, Tensor],
+    rollout: Rollout,
+    tracker: EpisodeTracker,
+    generator: torch.Generator,
+    *,
+    sde_every: int = 0,
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """Fill ``rollout`` with the actor's exploration.
+
+    Args:
+        actor: Explores; gSDE matrices are drawn first and every ``sde_every`` steps (0: only first).
+        env: The world.
+        obs: Where it stands now, (N, D per group).
+        rollout: Buffers to overwrite.
+        tracker: Counts episodes.
+        generator: Source of the exploration.
+
+    Returns:
+        The observations to act on next, and the means of what the environment logged, with ``time/env_s``.
+
+    Raises:
+        FloatingPointError: An observation or reward is not finite; names the first place.
+    """
+    n = env.num_envs
+    group = rollout.critic_group
+    rollout.cut_at.clear()
+    rollout.cut_obs.clear()
+    sums: dict[str, list[float]] = {}
+    env_s = 0.0
+    for t in range(rollout.u.shape[0]):
+        for name, buffer in rollout.obs.items():
+            buffer[t] = obs[name]
+        if t == 0 or (sde_every > 0 and t % sde_every == 0):
+            actor.redraw(n, generator=generator)
+        u, rollout.mean[t], rollout.std[t] = actor.explore(actor.norm(rollout.obs["policy"][t]), generator=generator)
+        rollout.u[t] = u
+        began = time.perf_counter()
+        step = env.step(torch.tanh(u))
+        env_s += time.perf_counter() - began
+        rollout.reward[t], rollout.terminated[t], rollout.truncated[t] = step.reward, step.terminated, step.truncated
+        cut = step.truncated.nonzero().squeeze(-1)
+        if cut.numel():
+            rollout.cut_at.append(cut + t * n)
+            rollout.cut_obs.append(step.next_obs[group][cut])
+        tracker.add(step.reward, step.terminated, step.truncated)
+        for name, value in step.log.items():
+            sums.setdefault(name, []).append(value)
+        obs = step.obs
+    rollout.last = {name: x.clone() for name, x in obs.items()}
+    require_finite({f"obs/{k}": v for k, v in rollout.obs.items()} | {"reward": rollout.reward, "u": rollout.u})
+    require_finite({f"last_obs/{k}": v for k, v in rollout.last.items()})
+    return rollout.last, {k: sum(v) / len(v) for k, v in sums.items()} | {"time/env_s": env_s}
+
+
+def require_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Raise FloatingPointError that names the first tensor, index and value that is not finite."""
+    for name, x in tensors.items():
+        if not bool(x.isfinite().all()):
+            index = (~x.isfinite()).nonzero()[0].tolist()
+            bad = int((~x.isfinite()).sum())
+            raise FloatingPointError(f"{name}{index} is {float(x[tuple(index)])}; {bad} of {x.numel()} are not finite")
