@@ -34,6 +34,11 @@ def like(values: Any, x: Array) -> Array:
     return torch.as_tensor(values, dtype=x.dtype, device=x.device)
 
 
+def as_float(flag: Array, x: Array) -> Array:
+    """Return booleans as 0.0 and 1.0 in the floating type of ``x``."""
+    return flag.astype(x.dtype) if namespace(flag) is np else flag.to(x.dtype)
+
+
 def rotate_inverse(quat_xyzw: Array, v: Array) -> Array:
     """Rotate a world vector into the body frame.
 

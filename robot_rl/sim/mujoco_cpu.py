@@ -78,9 +78,7 @@ class MujocoCpu:
 
     def apply(self, target: JointTarget) -> None:
         """Set the targets of all copies; gains are rewritten only where they changed."""
-        if not (
-            np.array_equal(target.stiffness, self._gains[0]) and np.array_equal(target.damping, self._gains[1])
-        ):
+        if not (np.array_equal(target.stiffness, self._gains[0]) and np.array_equal(target.damping, self._gains[1])):
             self._gains = (np.array(target.stiffness), np.array(target.damping))
             self._write_gains()
         self._ctrl[:] = target.pos[..., self._motor_joint]
@@ -142,7 +140,9 @@ class MujocoCpu:
         camera = mujoco.MjvCamera()
         camera.type = mujoco.mjtCamera.mjCAMERA_FREE
         camera.lookat[:] = data.xpos[1] if self.robot.floating_base else (0.0, 0.0, 0.5)
-        camera.distance, camera.azimuth, camera.elevation = (1.6, 130.0, -18.0) if self.robot.floating_base else (4.0, 90.0, -10.0)
+        camera.distance, camera.azimuth, camera.elevation = (
+            (1.6, 130.0, -18.0) if self.robot.floating_base else (4.0, 90.0, -10.0)
+        )
         self._renderer.update_scene(data, camera)
         return self._renderer.render()
 

@@ -1,0 +1,188 @@
+"""A task as data: dicts of terms that together say what is seen, rewarded, ended, commanded and disturbed.
+
+Built by a factory function in ``sim/tasks/<name>.py`` and varied with ``dataclasses.replace``, never by inheritance.
+
+Knows: names and numbers of terms. Does not know: physics backends, learners.
+
+Shapes: N environments · J joints · A action · K command · F feet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from robot_rl.contract.arrays import Array
+from robot_rl.contract.spec import ActionLaw, Command, Contract, JointLimits, ObsTerm
+from robot_rl.contract.state import RobotState
+from robot_rl.contract.terms import find_term
+from robot_rl.hardware.robot import Robot
+
+
+@dataclass(slots=True)
+class Outcome:
+    """One control step as rewards and terminations see it; simulated or recorded alike."""
+
+    before: RobotState
+    """The state the action was chosen in."""
+    after: RobotState
+    """The state one control period later, before any reset; its ``command`` is the one that was in force."""
+    action: Array
+    """Raw action, (N, A)."""
+    dt_s: float
+    """Control period [s]."""
+    contract: Contract
+    foot_air_s: Array | None = None
+    """Time each foot has been in the air before this step [s], (N, F); simulation only."""
+    foot_pos_w: Array | None = None
+    """Foot positions in the world [m], (N, F, 3); simulation only."""
+    foot_vel_w: Array | None = None
+    """Foot velocities in the world [m/s], (N, F, 3); simulation only."""
+
+
+OutcomeTerm = Callable[[Outcome], Array]
+"""Maps an outcome to one number per environment, (N,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Obs:
+    """One observation term of the task; becomes an ``ObsTerm`` of the contract."""
+
+    scale: float = 1.0
+    clip: tuple[float, float] | None = None
+    history: int = 1
+    noise: float = 0.0
+    """Half width of the uniform noise on the raw term, training only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """A reward term and its weight per second."""
+
+    term: OutcomeTerm
+    weight: float
+    recorded: bool = True
+    """Whether a robot's recording has all that the term needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """How commands are drawn in training."""
+
+    spec: Command = field(default_factory=Command)
+    resample_s: tuple[float, float] = (4.0, 8.0)
+    """A new command comes after a time drawn from this range [s]."""
+    zero_fraction: float = 0.1
+    """Share of draws that ask to stand still."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A uniform range for an event; ``low`` and ``high`` broadcast to the parameter's width."""
+
+    low: float | tuple[float, ...]
+    high: float | tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A sudden change of the base's velocity, now and then."""
+
+    every_s: tuple[float, float] = (5.0, 9.0)
+    lin_vel: float = 0.5
+    """Largest horizontal change [m/s]."""
+    ang_vel: float = 0.3
+    """Largest change about each axis [rad/s]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Everything that a world asks of a robot."""
+
+    name: str
+    robot: str
+    """Name of a folder in ``hardware/``."""
+    obs: dict[str, Obs]
+    """Observation terms by the names of ``robot_rl.contract.terms``, in the order of the policy's input."""
+    rewards: dict[str, Reward]
+    dones: dict[str, OutcomeTerm]
+    """Each gives the probability in [0, 1] that the step ends the episode; the largest counts."""
+    privileged: dict[str, Callable[[RobotState, Contract], Array]] = field(default_factory=dict)
+    """Terms that only the critic sees, from exact simulated states."""
+    scene: str = "flat"
+    action_kind: str = "joint_position"
+    action_scale: tuple[float, ...] | float = 0.5
+    """Radians per unit action, one number or one per motor in the robot's order."""
+    rate_hz: float = 50.0
+    sim_rate_hz: float = 200.0
+    episode_s: float = 20.0
+    commands: Commands = field(default_factory=Commands)
+    resets: dict[str, Range] = field(default_factory=dict)
+    """Spread of the initial state: ``joint_pos`` (added to the default pose), ``joint_vel``, ``yaw``, ``height``,
+    ``lin_vel_w``, ``ang_vel_b``."""
+    push: Push | None = None
+    randomize: dict[str, Range] = field(default_factory=dict)
+    """Physical parameters drawn once per environment, by the names of ``robot_rl.sim.physics.RANDOMIZABLE``."""
+    delay_substeps: tuple[int, int] = (0, 0)
+    """Delay between observation and action, drawn per environment [physics substeps], at most one control period."""
+    noise: bool = True
+    """Whether the observation noise of ``obs`` is on."""
+
+    @property
+    def decimation(self) -> int:
+        """Physics substeps per control step."""
+        return round(self.sim_rate_hz / self.rate_hz)
+
+    def contract(self, robot: Robot) -> Contract:
+        """Build the contract of this task on ``robot``; the only place where a contract is built."""
+        joints = robot.actuated
+        rows = [robot.index(name) for name in joints]
+
+        def pick(values: tuple[float, ...]) -> tuple[float, ...]:
+            return tuple(float(values[i]) for i in rows)
+
+        scale = self.action_scale if isinstance(self.action_scale, tuple) else (self.action_scale,) * len(joints)
+        sizes = _term_sizes(robot, len(self.commands.spec.names))
+        for name in self.obs:
+            find_term(name)
+        return Contract(
+            robot=robot.name,
+            task=self.name,
+            joints=joints,
+            passive=robot.passive,
+            obs=tuple(
+                ObsTerm(name, sizes[name], (float(o.scale),) * sizes[name], o.clip, o.history)
+                for name, o in self.obs.items()
+            ),
+            command=self.commands.spec,
+            action=ActionLaw(self.action_kind, tuple(float(s) for s in scale), pick(robot.default_pos)),
+            stiffness=pick(robot.stiffness),
+            damping=pick(robot.damping),
+            rate_hz=self.rate_hz,
+            sim_rate_hz=self.sim_rate_hz,
+            limits=JointLimits(pick(robot.pos_low), pick(robot.pos_high), pick(robot.vel), pick(robot.effort)),
+            imu_frame=robot.imu_frame,
+        )
+
+
+def _term_sizes(robot: Robot, num_commands: int) -> dict[str, int]:
+    """Return the width of every observation term on ``robot``."""
+    j, a, f = len(robot.joints), len(robot.actuated), len(robot.feet)
+    three = ("base_ang_vel", "base_lin_acc", "base_lin_vel", "projected_gravity")
+    joint = ("joint_effort", "joint_pos", "joint_pos_rel", "joint_vel_rel")
+    return {
+        **dict.fromkeys(three, 3),
+        **dict.fromkeys(joint, j),
+        "joint_sin_cos": 2 * j,
+        "last_action": a,
+        "foot_contact": f,
+        "velocity_commands": num_commands,
+    }
+
+
+def recorded_reward(task: Task, outcome: Outcome) -> Array:
+    """Return the reward of recorded steps, (N,): the terms that a recording has all the inputs for."""
+    terms = [r.weight * r.term(outcome) for r in task.rewards.values() if r.recorded]
+    if not terms:
+        raise ValueError(f"task {task.name!r} has no reward term that a recording can compute")
+    return sum(terms) * outcome.dt_s
