@@ -1,0 +1,271 @@
+"""Compaction: sealed log segments become sealed zarr 3 blocks, small on the disk and open to any tool.
+
+A block is a zarr group with one array per field of a row, chunked along the rows, zstd and CRC-32C; header, events
+and the SHA-256 of the packed rows are its attributes. It is written under a temporary name, read back, compared with
+the log byte by byte, fsynced and renamed; only then is the log removed. A kill at any moment loses nothing.
+
+Knows: zarr, imported here only and only when used (zarr 3 needs Python 3.11; without it logs simply stay logs).
+Does not know: who writes or follows the store.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from robot_rl.data.record_log import Header, Piece
+from robot_rl.data.store import BLOCK, SEALED, check_sealed, list_fault, set_aside, sync_folder
+
+CHUNK_ROWS = 16384
+"""Rows per chunk; one log segment of a quadruped fills about one."""
+_SCHEMA = 1
+_HIDDEN = ".compact-"
+_log = logging.getLogger(__name__)
+
+
+def has_zarr() -> bool:
+    """Return whether zarr 3 is installed here."""
+    if importlib.util.find_spec("zarr") is None:
+        return False
+    from importlib.metadata import version
+
+    return int(version("zarr").split(".")[0]) >= 3
+
+
+def compact(folder: Path) -> list[Path]:
+    """Turn every sealed log segment of the store into a block; return the blocks made.
+
+    Damaged segments are set aside with the reason, and what is whole in them is compacted. Returns at once where
+    another process compacts the same store.
+
+    Raises:
+        ImportError: zarr 3 is not installed.
+    """
+    _need_zarr()
+    blocks: list[Path] = []
+    with open(folder / ".compact.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return blocks
+        for stale in folder.glob(f"{_HIDDEN}*"):
+            shutil.rmtree(stale)
+        for path in sorted(folder.glob(f"*{SEALED}")):
+            block = _compact_one(path)
+            if block is not None:
+                blocks.append(block)
+    return blocks
+
+
+def read_block(path: Path) -> tuple[Header, list[Piece]]:
+    """Read a block; return its header, and its rows and events in the order they were written.
+
+    Raises:
+        ImportError: zarr 3 is not installed.
+        FileNotFoundError: There is no such block.
+        ValueError: The block is damaged; the reason is given.
+    """
+    _need_zarr()
+    import zarr
+
+    if not path.is_dir():
+        raise FileNotFoundError(path)
+    try:
+        group = zarr.open_group(str(path), mode="r", zarr_format=3)
+        about: dict[str, Any] = json.loads(str(group.attrs["robot_rl"]))
+        if about["schema"] != _SCHEMA:
+            raise ValueError(f"block schema is {about['schema']!r}; this version reads {_SCHEMA}")
+        header = Header.from_json(about["header"])
+        rows = np.zeros(about["rows"], header.dtype)
+        for name in _stored_fields(rows):
+            rows[name] = np.asarray(group[name][...])  # pyright: ignore[reportIndexIssue]  # arrays, never groups
+    except (ValueError, RuntimeError, KeyError, TypeError, OSError) as error:
+        if not path.is_dir():
+            raise FileNotFoundError(path) from error
+        raise ValueError(f"block is damaged: {type(error).__name__}: {error}") from error
+    digest = hashlib.sha256(rows.tobytes()).hexdigest()
+    if digest != about["rows_sha256"]:
+        raise ValueError(f"block is damaged: its rows have SHA-256 {digest}; expected {about['rows_sha256']}")
+    rows.flags.writeable = False
+    return header, _interleave(rows, about["events"])
+
+
+class Compactor:
+    """Compacts a store in the background, in a process of its own at low priority, for the life of this one.
+
+    Without zarr 3 it says so once and does nothing.
+
+    Args:
+        folder: The store.
+        period_s: Time between two looks at it [s].
+    """
+
+    def __init__(self, folder: Path, *, period_s: float = 30.0) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        if not has_zarr():
+            _log.warning("episode store %s stays a log: %s", folder, _CURE)
+            return
+        command = [sys.executable, "-m", "robot_rl.data.blocks", str(folder), "--period-s", str(period_s)]
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+    def close(self) -> None:
+        """Stop; a segment half compacted stays a log."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+
+    def __enter__(self) -> Compactor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+_CURE = 'compaction needs zarr 3 and Python 3.11 or newer: pip install "zarr>=3"'
+
+
+def _need_zarr() -> None:
+    if not has_zarr():
+        raise ImportError(_CURE)
+
+
+def _compact_one(path: Path) -> Path | None:
+    block = path.with_name(path.name.removesuffix(SEALED) + BLOCK)
+    try:
+        header, records = check_sealed(path)
+    except ValueError as error:
+        set_aside(path, str(error))
+        if not path.exists():
+            return None
+        header, records = check_sealed(path)
+    if block.exists():  # killed between the rename and the removal of the log, or damaged since
+        try:
+            if not _same(read_block(block), (header, records.pieces)):
+                raise ValueError("block differs from its log")
+        except ValueError as error:
+            set_aside(block, str(error))
+    if not block.exists():
+        hidden = path.with_name(f"{_HIDDEN}{block.name}")
+        _write_block(hidden, header, records.pieces)
+        if not _same(read_block(hidden), (header, records.pieces)):
+            shutil.rmtree(hidden)
+            list_fault(path.parent, path.name, "its block does not read back as written; left as a log")
+            return None
+        _sync_tree(hidden)
+        os.rename(hidden, block)
+        sync_folder(path.parent)
+    path.unlink()
+    sync_folder(path.parent)
+    return block
+
+
+def _write_block(path: Path, header: Header, pieces: list[Piece]) -> None:
+    import zarr
+    from zarr.codecs import Crc32cCodec, ZstdCodec
+
+    rows, events = _separate(pieces, header.dtype)
+    group = zarr.open_group(str(path), mode="w", zarr_format=3)
+    for name in _stored_fields(rows):
+        column = np.ascontiguousarray(rows[name])
+        chunks = (min(CHUNK_ROWS, rows.size), *column.shape[1:])
+        codecs = (ZstdCodec(level=3), Crc32cCodec())
+        array = group.create_array(
+            name,
+            shape=column.shape,
+            dtype=column.dtype,
+            chunks=chunks,
+            compressors=codecs,
+            config={"write_empty_chunks": True},
+        )
+        array[...] = column
+    about = {
+        "schema": _SCHEMA,
+        "header": header.to_json(),
+        "rows": rows.size,
+        "rows_sha256": hashlib.sha256(rows.tobytes()).hexdigest(),
+        "events": events,
+    }
+    group.attrs["robot_rl"] = json.dumps(about, allow_nan=False)
+
+
+def _stored_fields(rows: np.ndarray) -> list[str]:
+    """Names of the fields that hold anything; a robot without feet has a field of width 0."""
+    return [name for name in rows.dtype.names or () if rows[name].size]
+
+
+def _separate(pieces: list[Piece], dtype: np.dtype) -> tuple[np.ndarray, list[tuple[int, dict[str, Any]]]]:
+    """Return all rows as one packed array, and the events with the number of rows in front of each."""
+    parts: list[np.ndarray] = [np.zeros(0, dtype)]
+    events: list[tuple[int, dict[str, Any]]] = []
+    count = 0
+    for piece in pieces:
+        if isinstance(piece, dict):
+            events.append((count, piece))
+        else:
+            parts.append(piece)
+            count += piece.size
+    return np.concatenate(parts), events
+
+
+def _interleave(rows: np.ndarray, events: list[list[Any]]) -> list[Piece]:
+    pieces: list[Piece] = []
+    start = 0
+    for at, event in [*events, [rows.size, None]]:
+        if at > start:
+            pieces.append(rows[start:at])
+            start = at
+        if event is not None:
+            pieces.append(event)
+    return pieces
+
+
+def _same(block: tuple[Header, list[Piece]], log: tuple[Header, list[Piece]]) -> bool:
+    (header, pieces), (expected, originals) = block, log
+    rows, events = _separate(pieces, header.dtype)
+    original_rows, original_events = _separate(originals, expected.dtype)
+    return header == expected and events == original_events and rows.tobytes() == original_rows.tobytes()
+
+
+def _sync_tree(path: Path) -> None:
+    for root, _, files in os.walk(path, topdown=False):
+        for name in files:
+            with open(os.path.join(root, name), "rb") as file:
+                os.fsync(file.fileno())
+        sync_folder(Path(root))
+
+
+def _compact_while_parent_lives(folder: Path, period_s: float) -> None:
+    parent = os.getppid()
+    os.nice(10)
+    next_s = time.monotonic()
+    while os.getppid() == parent:
+        if time.monotonic() >= next_s:
+            with contextlib.suppress(FileNotFoundError):  # the store is not there yet
+                compact(folder)
+            next_s = time.monotonic() + period_s
+        time.sleep(min(0.2, period_s))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Compact an episode store while the parent process lives.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--period-s", type=float, default=30.0)
+    arguments = parser.parse_args()
+    _compact_while_parent_lives(arguments.folder, arguments.period_s)
