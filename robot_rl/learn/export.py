@@ -1,0 +1,229 @@
+"""Export: a trained policy becomes one ``.onnx`` file that carries its contract, golden vectors and provenance.
+
+A multi-layer perceptron is written layer by layer, in milliseconds, so that a learner can export every few seconds;
+any other module goes through ``torch.onnx``. Either way the file is only written where onnxruntime reproduces the
+torch module on recorded observations.
+
+Knows: the metadata of a policy file, what must hold before it is written.
+Does not know: graphs (``graph``), how the policy was trained.
+
+Shapes: n recorded steps · D observation · A action · J joints.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from robot_rl import __version__
+from robot_rl.contract import golden as gold
+from robot_rl.contract.model_file import parse_model, with_metadata
+from robot_rl.contract.sample import sample_states
+from robot_rl.contract.spec import SCHEMA, Contract
+from robot_rl.contract.state import RobotState
+from robot_rl.contract.vectors import golden_to_json, joined
+from robot_rl.learn.graph import Forward, dense_forward, dense_graph, module_forward, read_mlp, trace_graph
+from robot_rl.learn.nets import DenseNet
+
+__all__ = ["Dense", "Provenance", "current_commit", "export_policy", "foreign_metadata", "read_mlp"]
+
+_log = logging.getLogger(__name__)
+
+PARITY = 1e-5
+"""Largest difference between an action of torch and of onnxruntime."""
+GOLDEN_STEPS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a policy comes from. What the export itself knows (versions, time, architecture) is added to it."""
+
+    recipe: str
+    seed: int
+    steps: int
+    """Environment steps, or updates, behind these weights."""
+    algorithm: str = ""
+    parent: str = ""
+    """SHA-256 of the policy file that this one was fine-tuned from; empty where trained from scratch."""
+    commit: str = ""
+    """Commit of the code, see ``current_commit``."""
+    command: str = ""
+
+
+@runtime_checkable
+class Dense(Protocol):
+    """A module that can describe itself as a plain multi-layer perceptron on raw observations."""
+
+    def as_mlp(self) -> DenseNet:
+        """Return the deterministic policy, normaliser folded in."""
+        ...
+
+
+def export_policy(
+    policy: nn.Module | DenseNet,
+    contract: Contract,
+    path: Path,
+    *,
+    provenance: Provenance,
+    joints: Sequence[str] = (),
+    states: RobotState | None = None,
+    observations: NDArray[np.floating[Any]] | None = None,
+) -> gold.Bundle:
+    """Write ``policy`` to ``path`` in one piece and return what a robot will read.
+
+    Args:
+        policy: A module that maps raw observations (n, D) to actions (n, A) in [-1, 1], or a plain ``DenseNet``.
+        contract: What the policy assumes.
+        path: The ``.onnx`` file; its folder is made.
+        provenance: Where the weights come from.
+        joints: Names in the order of ``states``; the contract's own order by default.
+        states: Consecutive recorded states, every field (n, ...), the last of which become golden vectors. Half of
+            the golden vectors, or all without ``states``, are drawn within the contract's limits, which shows
+            errors that a calm recording would hide.
+        observations: Recorded observations to prove parity on, (n, D); the golden ones are always used.
+
+    Raises:
+        ValueError: onnxruntime does not reproduce torch within ``PARITY``, or sizes differ; nothing is written.
+    """
+    began = datetime.datetime.now(datetime.timezone.utc)
+    reference, graph, architecture = _as_graph(policy, contract.obs_size)
+    model = parse_model(graph, path)
+    gold.check_shapes(model, contract)
+    infer = _session(graph)
+    names = tuple(joints) or contract.joints + contract.passive
+    record = gold.record_golden(contract, names, _golden_states(contract, names, states), reference)
+    _prove_parity(reference, infer, record.obs if observations is None else np.concatenate((record.obs, observations)))
+    about = asdict(provenance) | {
+        "created": began.isoformat(timespec="seconds"),
+        "robot_rl": __version__,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "torch": torch.__version__,
+        "onnx": onnx.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "architecture": architecture,
+    }
+    metadata = foreign_metadata(contract, provenance) | {
+        gold.KEY_SCHEMA: str(SCHEMA),
+        gold.KEY_PROVENANCE: json.dumps(about, sort_keys=True, separators=(",", ":")),
+        gold.KEY_GOLDEN: golden_to_json(record),
+        gold.KEY_CONTRACT: contract.to_json(),
+        gold.KEY_CONTRACT_SHA256: contract.fingerprint,
+        gold.KEY_GRAPH_SHA256: model.graph_sha256,
+    }
+    return _write(path, with_metadata(graph, metadata), infer)
+
+
+def foreign_metadata(contract: Contract, provenance: Provenance) -> dict[str, str]:
+    """Return the keys that mjlab's and BeyondMimic's deployers read, with floats in full where those write "%.3f"."""
+    terms = contract.obs
+    return {
+        "run_path": provenance.recipe,
+        "joint_names": ",".join(contract.joints),
+        "joint_stiffness": _csv(contract.stiffness),
+        "joint_damping": _csv(contract.damping),
+        "default_joint_pos": _csv(contract.action.offset),
+        "action_scale": _csv(contract.action.scale),
+        "command_names": ",".join(contract.command.names),
+        "observation_names": ",".join(term.name for term in terms),
+        "observation_history_lengths": _csv(tuple(float(term.history) for term in terms)),
+    }
+
+
+def current_commit() -> str:
+    """Return the commit of the checkout that this package stands in, with ``+`` where it has changes; "" outside."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        run = subprocess.run(
+            [*git, "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"], capture_output=True
+        )
+    except FileNotFoundError:  # no git on this machine
+        return ""
+    return run.stdout.decode().strip() if run.returncode == 0 else ""
+
+
+def _golden_states(contract: Contract, joints: Sequence[str], recorded: RobotState | None) -> RobotState:
+    rng = np.random.default_rng(0)
+    if recorded is None:
+        return sample_states(contract, joints, GOLDEN_STEPS, rng)
+    return joined(recorded, sample_states(contract, joints, GOLDEN_STEPS // 2, rng), keep=GOLDEN_STEPS // 2)
+
+
+def _session(graph: bytes) -> Forward:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return lambda obs: np.asarray(session.run([gold.OUTPUT], {gold.INPUT: obs})[0])
+
+
+def _prove_parity(
+    reference: Forward,
+    infer: Forward,
+    observations: NDArray[Any],
+) -> None:
+    rows = np.asarray(observations, dtype=np.float32)
+    expected = reference(rows)
+    got = np.concatenate([infer(row[None]) for row in rows]).reshape(expected.shape)
+    error = np.abs(got - expected)
+    if not np.all(error <= PARITY):  # also where it is NaN
+        worst = float(np.nanmax(error, initial=0.0))
+        raise ValueError(
+            f"export refused: onnxruntime and torch differ by {worst:.3g} on {len(rows)} recorded observations "
+            f"(allowed {PARITY:g}; NaN: {int(np.isnan(error).sum())}); nothing was written"
+        )
+
+
+def _write(path: Path, data: bytes, infer: gold.Infer) -> gold.Bundle:
+    """Write whole, read back as a robot does, and only then give the file its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temp.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        bundle = gold.read_bundle(temp)
+        gold.replay_golden(bundle, infer, atol=PARITY)
+        temp.replace(path)
+    finally:
+        temp.unlink(missing_ok=True)
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    _log.info("exported %s, %s", path, bundle.file_sha256[:12])
+    return gold.Bundle(path, bundle.contract, bundle.provenance, bundle.golden, bundle.file_sha256, bundle.graph_sha256)
+
+
+def _as_graph(policy: nn.Module | DenseNet, obs_size: int) -> tuple[Forward, bytes, Mapping[str, Any]]:
+    """Return the policy as torch computes it, as an ONNX model, and in words."""
+    if isinstance(policy, DenseNet):
+        return dense_forward(policy), dense_graph(policy), _architecture(policy)
+    if isinstance(policy, Dense):
+        net = policy.as_mlp()
+        return module_forward(policy), dense_graph(net), _architecture(net)
+    return module_forward(policy), trace_graph(policy, obs_size), {"kind": type(policy).__name__}
+
+
+def _architecture(net: DenseNet) -> Mapping[str, Any]:
+    sizes = [net.layers[0][0].shape[1], *(w.shape[0] for w, _ in net.layers)]
+    return {"kind": "mlp", "sizes": [int(n) for n in sizes], "activation": net.activation, "output": "tanh"}
+
+
+def _csv(values: tuple[float, ...]) -> str:
+    return ",".join(repr(v) for v in values)

@@ -1,0 +1,187 @@
+"""Policies as ONNX graphs: a perceptron written layer by layer, any other module traced, and the way back.
+
+Knows: nodes, initialisers, tensor names.
+Does not know: contracts, metadata, files' provenance (``export``).
+
+Shapes: n rows · D observation · A action.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+from torch import Tensor, nn
+
+from robot_rl.contract.golden import INPUT, OUTPUT
+from robot_rl.contract.model_file import parse_model, with_metadata
+from robot_rl.learn.nets import ACTIVATIONS, DenseNet
+
+OPSET = 17
+IR_VERSION = 8  # with opset 17 the oldest onnxruntime we support reads it
+
+_NODES = {"elu": "Elu", "relu": "Relu", "tanh": "Tanh"}
+
+Forward = Callable[[NDArray[Any]], NDArray[np.float32]]
+"""Maps observations (n, D) to actions (n, A)."""
+
+
+def dense_graph(net: DenseNet) -> bytes:
+    """Return the ONNX model of a perceptron, input ``obs`` (1, D), output ``actions`` (1, A), without metadata.
+
+    Raises:
+        ValueError: The activation is unknown, a layer does not fit the one before, or a weight is not finite.
+    """
+    _check_dense(net)
+    nodes: list[onnx.NodeProto] = []
+    weights: list[onnx.TensorProto] = []
+    x = INPUT
+    for i, (w, b) in enumerate(net.layers):
+        weights += [_tensor(f"weight_{i}", w.T), _tensor(f"bias_{i}", b)]
+        nodes.append(helper.make_node("Gemm", [x, f"weight_{i}", f"bias_{i}"], [f"layer_{i}"]))
+        last = i == len(net.layers) - 1
+        x = OUTPUT if last else f"hidden_{i}"
+        nodes += _activation("tanh" if last else net.activation, f"layer_{i}", x)
+    sizes = (net.layers[0][0].shape[1], net.layers[-1][0].shape[0])
+    taken = helper.make_tensor_value_info(INPUT, onnx.TensorProto.FLOAT, [1, sizes[0]])
+    given = helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.FLOAT, [1, sizes[1]])
+    return _model(helper.make_graph(nodes, "policy", [taken], [given], weights))
+
+
+def trace_graph(module: nn.Module, obs_size: int) -> bytes:
+    """Return the ONNX model of any module that maps (1, D) to (1, A), by ``torch.onnx``; weights inside."""
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    was_training = module.training
+    module.eval()
+    buffer = io.BytesIO()
+    try:
+        torch.onnx.export(
+            module, (torch.zeros(1, obs_size, device=device),), buffer,  # pyright: ignore[reportArgumentType]
+            input_names=[INPUT],
+            output_names=[OUTPUT], opset_version=OPSET, dynamo=False,
+        )  # fmt: skip
+    finally:
+        module.train(was_training)
+    return with_metadata(buffer.getvalue(), {})
+
+
+def read_mlp(path: Path) -> DenseNet:
+    """Read the perceptron back out of a policy file, exactly, so that fine-tuning can start from a release alone.
+
+    Raises:
+        ValueError: The file is torn, or its graph is no chain of Gemm and one activation that ends in Tanh.
+    """
+    parse_model(path.read_bytes(), path)  # a torn file gets its exact reason here
+    graph = onnx.load(path, load_external_data=False).graph
+    arrays = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    nodes = list(graph.node)
+    layers: list[tuple[np.ndarray, np.ndarray]] = []
+    activations: list[str] = []
+    at, x = 0, graph.input[0].name
+    while at < len(nodes):
+        w, b = _read_gemm(path, nodes[at], x, arrays)
+        layers.append((w, b))
+        activation, used = _read_activation(path, nodes[at + 1 : at + 3], nodes[at].output[0])
+        activations.append(activation)
+        at += 1 + used
+        x = nodes[at - 1].output[0]
+    if not activations or activations.pop() != "tanh" or x != graph.output[0].name:
+        raise ValueError(f"{path}: the network does not end in Tanh; it is no robot_rl perceptron")
+    if len(set(activations)) > 1:
+        raise ValueError(f"{path}: the network mixes the activations {sorted(set(activations))}; one is expected")
+    return DenseNet(layers=tuple(layers), activation=activations[0] if activations else "tanh")
+
+
+def dense_forward(net: DenseNet) -> Forward:
+    """Return the perceptron as torch computes it, from (n, D) to (n, A)."""
+    layers = [(torch.from_numpy(np.array(w)), torch.from_numpy(np.array(b))) for w, b in net.layers]
+    act = ACTIVATIONS[net.activation]
+
+    @torch.no_grad()
+    def forward(obs: NDArray[Any]) -> NDArray[np.float32]:
+        x = torch.from_numpy(np.array(obs, dtype=np.float32))
+        for w, b in layers[:-1]:
+            x = act(nn.functional.linear(x, w, b))
+        return torch.tanh(nn.functional.linear(x, *layers[-1])).numpy()
+
+    return forward
+
+
+def module_forward(module: nn.Module) -> Forward:
+    """Return ``module`` in evaluation mode as a function of arrays, from (n, D) to (n, A)."""
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+
+    @torch.no_grad()
+    def forward(obs: NDArray[Any]) -> NDArray[np.float32]:
+        was_training = module.training
+        module.eval()
+        out: Tensor = module(torch.from_numpy(np.array(obs, dtype=np.float32)).to(device))
+        module.train(was_training)
+        return out.float().cpu().numpy()
+
+    return forward
+
+
+def _check_dense(net: DenseNet) -> None:
+    if net.activation not in ACTIVATIONS:
+        raise ValueError(f"no activation {net.activation!r}; the choices are {sorted(ACTIVATIONS)}")
+    width = net.layers[0][0].shape[1]
+    for i, (w, b) in enumerate(net.layers):
+        if w.shape != (len(b), width):
+            raise ValueError(f"layer {i}: weight {w.shape} does not fit bias {b.shape} and {width} inputs")
+        if not (np.all(np.isfinite(w)) and np.all(np.isfinite(b))):
+            raise ValueError(f"layer {i} holds weights that are not finite; the policy is not exported")
+        width = len(b)
+
+
+def _model(graph: onnx.GraphProto) -> bytes:
+    model = helper.make_model(graph, producer_name="robot_rl", opset_imports=[helper.make_opsetid("", OPSET)])
+    model.ir_version = IR_VERSION
+    return model.SerializeToString()
+
+
+def _tensor(name: str, x: np.ndarray) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.ascontiguousarray(x, dtype=np.float32), name)
+
+
+def _activation(name: str, x: str, out: str) -> list[onnx.NodeProto]:
+    if name == "silu":  # x * sigmoid(x); ONNX has no such node before opset 24
+        gate = helper.make_node("Sigmoid", [x], [f"{out}_gate"])
+        return [gate, helper.make_node("Mul", [x, f"{out}_gate"], [out])]
+    return [helper.make_node(_NODES[name], [x], [out])]
+
+
+def _read_gemm(
+    path: Path, node: onnx.NodeProto, x: str, arrays: dict[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    inputs = list(node.input)
+    if (
+        node.op_type != "Gemm"
+        or inputs[:1] != [x]
+        or not all(name in arrays for name in inputs[1:])
+        or len(inputs) != 3
+    ):
+        raise ValueError(f"{path}: node {node.op_type!r} stands where a Gemm on {x!r} is expected; no plain perceptron")
+    options = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    if options.get("alpha", 1.0) != 1.0 or options.get("beta", 1.0) != 1.0 or options.get("transA", 0):
+        raise ValueError(f"{path}: Gemm on {x!r} has the options {options}; expected none but transB")
+    weight = arrays[inputs[1]]
+    return np.array(weight if options.get("transB", 0) else weight.T), np.array(arrays[inputs[2]])
+
+
+def _read_activation(path: Path, nodes: Sequence[onnx.NodeProto], x: str) -> tuple[str, int]:
+    """Return the activation that ``nodes`` begin with, applied to ``x``, and how many nodes it takes."""
+    kinds = [n.op_type for n in nodes]
+    if kinds == ["Sigmoid", "Mul"] and list(nodes[0].input) == [x] and set(nodes[1].input) == {x, nodes[0].output[0]}:
+        return "silu", 2
+    for name, kind in _NODES.items():
+        if kinds[:1] == [kind] and list(nodes[0].input) == [x]:
+            return name, 1
+    raise ValueError(f"{path}: after {x!r} come the nodes {kinds}; the activations known are {sorted(ACTIVATIONS)}")
