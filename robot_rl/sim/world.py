@@ -1,0 +1,273 @@
+"""A ``Physics`` and a ``Task`` composed into N environments that reset themselves, in NumPy.
+
+The order of a step: act, push, advance the physics, measure, reward, end, observe the true successor, reset what
+ended, observe again.
+
+Knows: the contract's observer and action map, events, terms. Does not know: torch, learners, policies.
+
+Shapes: N environments · D observation · A action · F feet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+from robot_rl.contract.apply import ActionMap, Observer, as_float32
+from robot_rl.contract.spec import Contract
+from robot_rl.contract.state import JointTarget, RobotState
+from robot_rl.hardware.robot import load_robot
+from robot_rl.sim.events import CommandSource, Pusher, check_events, initial_state, randomize
+from robot_rl.sim.physics import Physics
+from robot_rl.sim.task import Outcome, Task
+
+PHYSICS = ("mujoco_cpu",)
+"""Backends that ``make_physics`` builds."""
+
+
+class WorldStep(NamedTuple):
+    """One control step of N environments; ``robot_rl.learn.env.Step`` in NumPy, with the outcome it was made of."""
+
+    obs: dict[str, np.ndarray]
+    """Act on this next; already reset where an episode ended, each (N, D_group) float32."""
+    reward: np.ndarray
+    """(N,) float32."""
+    terminated: np.ndarray
+    """Probability in [0, 1], (N,) float32; 1 resets."""
+    truncated: np.ndarray
+    """The clock alone, (N,) bool."""
+    next_obs: dict[str, np.ndarray]
+    """The true successor, before any reset, each (N, D_group) float32."""
+    log: dict[str, float]
+    """Means over the episodes that ended in this step."""
+    outcome: Outcome
+    """States before and after, neither of them reset."""
+
+
+def make_physics(task: Task, *, num_envs: int, physics: str = "mujoco_cpu", threads: int = 0) -> Physics:
+    """Build the backend called ``physics`` for the task's robot and scene; ValueError lists the choices."""
+    if physics not in PHYSICS:
+        raise ValueError(f"no physics backend {physics!r}; the choices are {PHYSICS}")
+    from robot_rl.sim.mujoco_cpu import MujocoCpu
+
+    return MujocoCpu(load_robot(task.robot), num_envs, scene=task.scene, threads=threads)
+
+
+class World:
+    """N environments; see the module's docstring for the order of a step."""
+
+    def __init__(self, task: Task, physics: Physics, *, seed: int, contract: Contract | None = None) -> None:
+        """Randomise the copies once; call ``reset`` before the first ``step``.
+
+        Args:
+            task: What is seen, rewarded, ended and disturbed.
+            physics: N copies of the task's robot.
+            seed: Of everything that is drawn.
+            contract: What observes and acts; the task's own by default, a released policy's for its evaluation.
+
+        Raises:
+            ValueError: The task names an unknown event, or its rates do not fit the physics or the contract.
+        """
+        check_events(task)
+        _check_rates(task, physics, contract)
+        self.task, self.physics, self.robot = task, physics, physics.robot
+        self.contract = contract or task.contract(self.robot)
+        self.num_envs, self.num_actions = physics.num_envs, self.contract.num_actions
+        self.dt_s = 1.0 / task.rate_hz
+        self.rng = np.random.default_rng(seed)
+        n = self.num_envs
+        self._observer = Observer(self.contract, self.robot.joints, (n,))
+        self._clean_observer = Observer(self.contract, self.robot.joints, (n,))
+        self._map = ActionMap(self.contract, self.robot.joints)
+        self.commands = CommandSource(task.commands, n, self.dt_s, self.rng)
+        self._pusher = Pusher(task.push, n, self.dt_s, self.rng) if task.push else None
+        self._half = {name: o.noise for name, o in task.obs.items() if o.noise and task.noise}
+        self._limit = max(1, round(task.episode_s * task.rate_hz))
+        self._steps = np.zeros(n, dtype=np.int64)
+        self._sums = np.zeros((len(task.rewards) + 1, n))
+        self._last_action = np.zeros((n, self.num_actions))
+        self._air_s = np.zeros((n, len(self.robot.feet)))
+        randomize(physics, task, self.rng, np.arange(n))
+        low, high = task.delay_substeps
+        self._late = self.rng.integers(low, high + 1, size=n) * 2 >= task.decimation if high else None
+        self._target: JointTarget | None = None
+        self._state = self._measure()
+        widths = {name: term(self._state, self.contract).shape[-1] for name, term in task.privileged.items()}
+        self.obs_sizes = {"policy": self.contract.obs_size}
+        if widths:
+            self.obs_sizes["critic"] = self.contract.obs_size + sum(widths.values())
+
+    @property
+    def state(self) -> RobotState:
+        """What the robots measure now, after resets, exact, each field (N, ...)."""
+        return self._state
+
+    def reset(self) -> dict[str, np.ndarray]:
+        """Reset every copy and return the first observations, each (N, D_group)."""
+        self._restart(np.arange(self.num_envs))
+        self._observer.reset()
+        self._clean_observer.reset()
+        self._state = self._measure()
+        return self._observe(self._state)
+
+    def stagger(self) -> None:
+        """Give the running episodes random ages, so that training does not see them all end at once."""
+        self._steps[:] = self.rng.integers(0, self._limit, size=self.num_envs)
+
+    def step(self, action: np.ndarray) -> WorldStep:
+        """Apply raw actions in [-1, 1], shape (N, A), for one control period."""
+        raw = np.asarray(action, dtype=np.float64)
+        before = self._state
+        feet_before = self._feet()
+        self._drive(raw, before)
+        if self._pusher:
+            self._pusher.advance(self.physics)
+        self._last_action[:] = raw
+        after = self._measure()
+        feet = self._feet()
+        outcome = Outcome(before, after, raw, self.dt_s, self.contract)
+        if feet is not None and feet_before is not None:
+            outcome.foot_air_s, outcome.foot_pos_w = self._air_s.copy(), feet
+            outcome.foot_vel_w = (feet - feet_before) / self.dt_s
+        reward = self._reward(outcome)
+        terminated = self._terminated(outcome)
+        self._track_air(after)
+        self._steps += 1
+        truncated = (self._steps >= self._limit) & (terminated < 1.0)
+        self.commands.advance()
+        self._state = dataclasses.replace(after, command=self.commands.value.copy())
+        next_obs = self._observe(self._state)
+        ids = np.flatnonzero((terminated >= 1.0) | truncated)
+        obs, log = (next_obs, {}) if ids.size == 0 else self._begin_anew(ids, next_obs)
+        return WorldStep(
+            obs, reward.astype(np.float32), terminated.astype(np.float32), truncated, next_obs, log, outcome
+        )
+
+    def close(self) -> None:
+        """Free the backend."""
+        self.physics.close()
+
+    # -- the parts of a step --
+
+    def _drive(self, action: np.ndarray, state: RobotState) -> None:
+        """Apply the action; copies with a late link keep the old target for half the period."""
+        target, k = self._map.target(action, state), self.task.decimation
+        if self._late is None or self._target is None:
+            self.physics.apply(target)
+            self.physics.step(k)
+        else:
+            late, old = self._late[:, None], self._target
+            mixed = dataclasses.replace(
+                target,
+                pos=np.where(late, old.pos, target.pos),
+                effort_ff=np.where(late, old.effort_ff, target.effort_ff),
+            )
+            self.physics.apply(mixed)
+            self.physics.step(k // 2)
+            self.physics.apply(target)
+            self.physics.step(k - k // 2)
+        self._target = target
+
+    def _measure(self) -> RobotState:
+        state = self.physics.state()
+        state.command = self.commands.value.copy()
+        state.last_action = self._last_action.copy()
+        return state
+
+    def _feet(self) -> np.ndarray | None:
+        return getattr(self.physics, "foot_pos_w", None) if self.robot.feet else None
+
+    def _track_air(self, after: RobotState) -> None:
+        if after.foot_contact is not None:
+            self._air_s += self.dt_s
+            self._air_s *= after.foot_contact < 0.5
+
+    def _reward(self, outcome: Outcome) -> np.ndarray:
+        """Weighted sum of the reward terms times the control period, (N,); also kept per episode."""
+        total = np.zeros(self.num_envs)
+        for row, reward in zip(self._sums, self.task.rewards.values(), strict=False):
+            value = reward.term(outcome) * (reward.weight * self.dt_s)
+            total += value
+            row += value
+        self._sums[-1] += total
+        return total
+
+    def _terminated(self, outcome: Outcome) -> np.ndarray:
+        chance = np.zeros(self.num_envs)
+        for term in self.task.dones.values():
+            np.maximum(chance, term(outcome), out=chance)
+        return chance
+
+    def _observe(self, state: RobotState) -> dict[str, np.ndarray]:
+        obs = {"policy": self._observer(state, self._noise if self._half else None)}
+        if "critic" in self.obs_sizes:
+            clean = self._clean_observer(state) if self._half else obs["policy"]
+            obs["critic"] = np.concatenate((clean, *self._privileged(state)), axis=-1)
+        return obs
+
+    def _privileged(self, state: RobotState) -> list[np.ndarray]:
+        return [as_float32(term(state, self.contract)) for term in self.task.privileged.values()]
+
+    def _noise(self, name: str, x: np.ndarray) -> np.ndarray:
+        half = self._half.get(name)
+        if half is None:
+            return x
+        return x + (self.rng.random(x.shape, dtype=np.float32) * (2.0 * half) - half)
+
+    def _begin_anew(
+        self, ids: np.ndarray, next_obs: dict[str, np.ndarray]
+    ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        """Reset ``ids`` and return all observations, those of ``ids`` fresh, with the log of what ended."""
+        log = self._episode_log(ids)
+        self._restart(ids)
+        state = self._measure()
+        part = state_rows(state, ids)
+        obs = {name: x.copy() for name, x in next_obs.items()}
+        obs["policy"][ids] = fresh = self._observer.restart(part, ids, self._noise if self._half else None)
+        if "critic" in obs:
+            clean = self._clean_observer.restart(part, ids) if self._half else fresh
+            obs["critic"][ids] = np.concatenate((clean, *self._privileged(part)), axis=-1)
+        self._state = state
+        return obs, log
+
+    def _restart(self, ids: np.ndarray) -> None:
+        self.physics.reset(ids, initial_state(self.robot, self.task, self.rng, len(ids)))
+        self.commands.draw(ids)
+        self._steps[ids] = 0
+        self._sums[:, ids] = 0.0
+        self._last_action[ids] = 0.0
+        self._air_s[ids] = 0.0
+        if self._target is not None:
+            self._target.pos[ids] = np.asarray(self.robot.default_pos)
+
+    def _episode_log(self, ids: np.ndarray) -> dict[str, float]:
+        log = {
+            "episode/return": self._sums[-1, ids].mean(),
+            "episode/length_s": self._steps[ids].mean() * self.dt_s,
+            "episode/count": ids.size,
+        }
+        for row, name in zip(self._sums, self.task.rewards, strict=False):
+            log[f"reward/{name}"] = row[ids].mean() / self.task.episode_s
+        return {name: float(value) for name, value in log.items()}
+
+
+def state_rows(state: RobotState, ids: np.ndarray | slice) -> RobotState:
+    """Return copies of the states of the copies ``ids``."""
+    rows = {
+        f.name: None if value is None else np.array(value[ids])
+        for f in dataclasses.fields(RobotState)
+        for value in (getattr(state, f.name),)
+    }
+    return RobotState(**rows)  # type: ignore[arg-type]  # built field by field
+
+
+def _check_rates(task: Task, physics: Physics, contract: Contract | None) -> None:
+    if abs(physics.dt_s * task.sim_rate_hz - 1.0) > 1e-9:
+        raise ValueError(f"task {task.name!r} wants physics at {task.sim_rate_hz} Hz; the model steps {physics.dt_s} s")
+    if contract is not None and (contract.rate_hz, contract.robot) != (task.rate_hz, physics.robot.name):
+        raise ValueError(
+            f"the contract is for robot {contract.robot!r} at {contract.rate_hz} Hz; the world has "
+            f"{physics.robot.name!r} at {task.rate_hz} Hz"
+        )
