@@ -64,6 +64,7 @@ def load(name: str) -> Callable[..., dict[str, Any]]:
         raise ValueError("benchmarks ship with the source checkout only; run robot-rl bench from a git clone")
     if name not in known:
         raise ValueError(f"no benchmark {name!r}; the choices are {known}")
+    zoo.refresh()
     return importlib.import_module(f"robot_rl.zoo.benchmarks.{name}").run
 
 

@@ -73,7 +73,7 @@ def load(room: str, name: str) -> ModuleType:
     path = find(room, name)
     if path.suffix != ".py":
         raise ValueError(f"{name!r} in {room} is {path}, not a Python file")
-    __path__[:] = _search_path()  # ROBOT_RL_PATH may have changed since this package was imported
+    refresh()
     dotted = str(PurePosixPath(name).with_suffix("") if name.endswith(".py") else PurePosixPath(name))
     return importlib.import_module(f"robot_rl.zoo.{room}.{dotted.replace('/', '.')}")
 
@@ -94,6 +94,11 @@ def names(room: str, folder: str = "") -> list[str]:
             elif path.is_dir() and (room != "hardware" or folder or (path / "robot.toml").is_file()):
                 found.add(path.name)
     return sorted(found)
+
+
+def refresh() -> None:
+    """Point this package's ``__path__`` at ``roots()`` again; ``ROBOT_RL_PATH`` may have changed since the import."""
+    __path__[:] = _search_path()
 
 
 def _check_room(room: str) -> None:
