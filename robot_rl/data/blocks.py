@@ -93,7 +93,10 @@ def read_block(path: Path) -> tuple[Header, list[Piece]]:
         header = Header.from_json(about["header"])
         rows = np.zeros(about["rows"], header.dtype)
         for name in _stored_fields(rows):
-            rows[name] = np.asarray(group[name][...])  # pyright: ignore[reportIndexIssue]  # arrays, never groups
+            array = group[name]
+            if not isinstance(array, zarr.Array):
+                raise ValueError(f"{name!r} is no array")
+            rows[name] = array[...]
     except (ValueError, RuntimeError, KeyError, TypeError, OSError) as error:
         if not path.is_dir():
             raise FileNotFoundError(path) from error
@@ -102,7 +105,7 @@ def read_block(path: Path) -> tuple[Header, list[Piece]]:
     if digest != about["rows_sha256"]:
         raise ValueError(f"block is damaged: its rows have SHA-256 {digest}; expected {about['rows_sha256']}")
     rows.flags.writeable = False
-    return header, _interleave(rows, about["events"])
+    return header, _interleave(rows, [(int(at), event) for at, event in about["events"]])
 
 
 class Compactor:
@@ -224,15 +227,16 @@ def _separate(pieces: list[Piece], dtype: np.dtype) -> tuple[np.ndarray, list[tu
     return np.concatenate(parts), events
 
 
-def _interleave(rows: np.ndarray, events: list[list[Any]]) -> list[Piece]:
+def _interleave(rows: np.ndarray, events: list[tuple[int, dict[str, Any]]]) -> list[Piece]:
     pieces: list[Piece] = []
     start = 0
-    for at, event in [*events, [rows.size, None]]:
+    for at, event in events:
         if at > start:
             pieces.append(rows[start:at])
             start = at
-        if event is not None:
-            pieces.append(event)
+        pieces.append(event)
+    if rows.size > start:
+        pieces.append(rows[start:])
     return pieces
 
 

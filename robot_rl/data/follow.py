@@ -189,9 +189,8 @@ class EpisodeReader:
         source.pieces.extend(found.pieces)
         source.at += found.end
         source.number = found.number
-        if found.footer is not None or path is None:
-            source.finished = True
-        elif full and path.suffix == OPEN and found.fault is None and len(data) < size:  # not sealed yet, but complete
+        complete = full and found.fault is None and len(data) < size  # though perhaps not sealed yet
+        if found.footer is not None or path is None or (complete and path.suffix == OPEN):
             source.finished = True
         elif not found.pieces and path.suffix != OPEN:  # sealed, yet nothing whole and no footer: damaged
             self._set_aside(path, found.fault or f"the footer is missing behind record {found.number - 1}")
@@ -270,13 +269,13 @@ def read_episodes(folder: Path, *, contract: Contract | None = None) -> list[Epi
         ImportError: A block is compacted and zarr is not installed.
     """
     reader = EpisodeReader.follow(folder, contract=contract)
-    drafts: dict[tuple[str, int], tuple[Header, list[np.ndarray], list[dict[str, Any]]]] = {}
+    drafts: dict[tuple[str, int | None], tuple[Header, list[np.ndarray], list[dict[str, Any]]]] = {}
     running: dict[str, int | None] = {}
     for item in reader.poll():
         writer = item.source.writer
         if isinstance(item, Event):
             number = item.content.get("episode", running.get(writer))
-            if item.content["event"] == "episode_start":
+            if item.content["event"] == "episode_start" and number is not None:
                 running[writer] = number
                 drafts[writer, number] = (item.source, [np.zeros(0, item.source.dtype)], [])
             if (writer, number) in drafts:
@@ -289,7 +288,7 @@ def read_episodes(folder: Path, *, contract: Contract | None = None) -> list[Epi
     return [_as_episode(number, *draft) for (_, number), draft in drafts.items()]
 
 
-def _as_episode(number: int, source: Header, parts: list[np.ndarray], events: list[dict[str, Any]]) -> Episode:
+def _as_episode(number: int | None, source: Header, parts: list[np.ndarray], events: list[dict[str, Any]]) -> Episode:
     reason: str | None = None
     label = 0
     for event in events:
@@ -301,6 +300,7 @@ def _as_episode(number: int, source: Header, parts: list[np.ndarray], events: li
     rows = np.concatenate(parts)
     if label:
         rows["label"] = label
+    assert number is not None, "only an episode_start with a number makes a draft"
     return Episode(source, number, rows, reason, label, tuple(events))
 
 

@@ -1,0 +1,118 @@
+"""From recorded rows to replay: transitions of consecutive ticks, rewards from the task, fed while the robot records.
+
+A transition needs two rows of consecutive ticks of one process and one episode, the first of them commanded by a
+policy or a person. The action is the one that was *sent*. The row that ends an episode is only a successor: where it
+says ``terminated`` the transition into it does not bootstrap; where it says ``truncated`` it does.
+
+Knows: the meaning of rows. Does not know: how a reward is computed (a callable of the task), files (``follow``).
+
+Shapes: n rows or transitions · D observation · A action.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from robot_rl.contract.spec import Contract
+from robot_rl.data.follow import EpisodeReader, Event
+from robot_rl.data.replay import Replay
+from robot_rl.data.transition import Mode, Who
+
+Reward: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""``(rows_t, rows_t1) -> reward``: structured arrays (n,) in, float (n,) out, of the steps from each t to its t1."""
+
+
+def as_transitions(rows: np.ndarray, reward: Reward) -> dict[str, np.ndarray]:
+    """Return the transitions in rows of one process, in the order they were recorded.
+
+    Args:
+        rows: Structured array (n,), possibly of several episodes, possibly with gaps.
+        reward: The task's reward.
+
+    Returns:
+        The columns of ``replay.transition_columns``, float32; empty where no two rows belong together.
+
+    Raises:
+        ValueError: The reward has another shape than (n,).
+    """
+    ended = (rows["terminated"] != 0) | (rows["truncated"] != 0)
+    mode, who = rows["mode"], rows["who"]
+    commanded = ((mode == Mode.POLICY) | (mode == Mode.TAKEOVER)) & ((who == Who.POLICY) | (who == Who.HUMAN))
+    seen: np.ndarray = np.isfinite(rows["obs"]).all(-1)
+    commanded &= ~ended & seen & np.isfinite(rows["sent_action"]).all(-1)
+    consecutive = rows["tick"][1:] == rows["tick"][:-1] + np.uint64(1)
+    first = np.flatnonzero(commanded[:-1] & consecutive & seen[1:])
+    now, then = rows[first], rows[first + 1]
+    rewards = np.asarray(reward(now, then), np.float32)
+    if rewards.shape != (first.size,):
+        raise ValueError(f"the reward of {first.size} transitions has the shape {rewards.shape}; expected one each")
+    return {
+        "obs": now["obs"],
+        "action": now["sent_action"],
+        "reward": rewards,
+        "next_obs": then["obs"],
+        "terminated": then["terminated"].astype(np.float32),
+    }
+
+
+class Feeder:
+    """Keeps a replay filled from a store that grows.
+
+    Args:
+        folder: The store, which need not exist yet.
+        contract: Rows of other contracts are left out and listed as set aside.
+        replay: Takes the transitions; its columns are those of ``replay.transition_columns``.
+        reward: The task's reward.
+        state: What ``state_dict`` returned in an earlier life; None starts at the beginning of the store.
+
+    Raises:
+        ValueError: The state is not one.
+    """
+
+    def __init__(
+        self, folder: Path, contract: Contract, replay: Replay, reward: Reward, *, state: dict[str, Any] | None = None
+    ) -> None:
+        self.replay = replay
+        self.events: list[dict[str, Any]] = []
+        """Events seen by the last ``poll``."""
+        self._reward = reward
+        self._reader = EpisodeReader.follow(folder, contract=contract, cursor=state["cursor"] if state else None)
+        self._last: dict[str, bytes] = {}  # newest row per writer: the first half of a transition to come
+        if state:
+            self._last = {writer: base64.b64decode(row) for writer, row in state["last"].items()}
+
+    def poll(self, max_rows: int | None = None) -> int:
+        """Move what is new in the store into the replay; return the number of transitions added.
+
+        Args:
+            max_rows: Most rows to read now; None for all there are.
+        """
+        before = self.replay.total
+        self.events = []
+        for item in self._reader.poll(max_rows):
+            writer = item.source.writer
+            if isinstance(item, Event):
+                self.events.append(item.content)
+                if item.content["event"] in ("episode_start", "episode_end"):
+                    self._last.pop(writer, None)
+                continue
+            last = np.frombuffer(self._last.get(writer, b""), item.rows.dtype)
+            columns = as_transitions(np.concatenate([last, item.rows]), self._reward)
+            if len(columns["reward"]):
+                self.replay.extend(columns)
+            self._last[writer] = item.rows[-1:].tobytes()
+        return self.replay.total - before
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return JSON values from which another feeder goes on without losing or doubling a transition."""
+        last = {writer: base64.b64encode(row).decode() for writer, row in self._last.items()}
+        return {"cursor": self._reader.cursor, "last": last}
+
+    def close(self) -> None:
+        """Close the files held open."""
+        self._reader.close()
