@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from robot_rl.learn.rlpd import Batch, Config, make_agent, update
+from robot_rl.learn.memory import Memory, draw
+from robot_rl.learn.rlpd import Config, make_agent, update
 
 OBS, ACTIONS, ROWS = 48, 12, 20_000
 Block = Any
@@ -65,15 +66,14 @@ def _seconds(block: Block) -> float:
 
 def _ours(cfg: Config) -> Block:
     generator = torch.Generator().manual_seed(0)
-    agent = make_agent(cfg, obs_size=OBS, num_actions=ACTIONS, seed=0)
-    memory = torch.randn(ROWS, 2 * OBS + ACTIONS + 2, generator=generator)
-    memory[:, OBS : OBS + ACTIONS].tanh_()
-    memory[:, -1] = 0.0
+    agent = make_agent(cfg, obs_size=OBS, num_actions=ACTIONS)
+    memory = Memory(ROWS, OBS, ACTIONS)
+    memory.append_packed(torch.randn(memory.rows.shape, generator=generator).tanh_())
+    memory.rows[:, -1] = 0.0
 
     def block() -> None:
-        rows = memory[torch.randint(ROWS, (cfg.utd * cfg.batch,), generator=generator)]
-        obs, action, next_obs, last = rows.split((OBS, ACTIONS, OBS, 2), -1)
-        update(agent, Batch(obs, action, last[:, 0], next_obs, last[:, 1]), cfg)
+        rows = draw(memory, None, minibatches=cfg.utd, size=cfg.batch, prior_ratio=0.0, generator=generator)
+        update(agent, rows, cfg)
 
     return block
 

@@ -16,14 +16,16 @@ Knows: losses and their order. Does not know: worlds, stores, files.
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from robot_rl.learn.ensemble import Shape, action_gradient, evaluate, init_ensemble, pick, regress, split
+from robot_rl.learn.memory import Batch
 from robot_rl.learn.nets import DenseNet
 from robot_rl.learn.squashed import Actor
 
@@ -70,6 +72,18 @@ class Config:
     """Deviation of the fresh actor before the tanh."""
     std_range: tuple[float, float] = (math.exp(-5.0), math.exp(2.0))
     """Bounds of the deviation before the tanh."""
+    seed: int = 0
+    total_steps: int = 250_000
+    """Transitions, over all environments."""
+    start_steps: int = 5_000
+    """Transitions before learning starts: uniform actions, or those of the starting policy."""
+    blocks_per_step: float = 1.0
+    """Blocks of U critic updates per transition."""
+    capacity: int = 1_000_000
+    log_every: int = 1_000
+    """Transitions between rows of ``metrics.jsonl``."""
+    save_every: int = 25_000
+    """Transitions between checkpoints."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.subset <= self.critics:
@@ -80,21 +94,6 @@ class Config:
             raise ValueError(f"prior_ratio is {self.prior_ratio}; it must lie in [0, 1]")
         if not 0.0 < self.std_range[0] < self.start_std < self.std_range[1]:
             raise ValueError(f"start_std is {self.start_std}; it must lie strictly inside std_range {self.std_range}")
-
-
-class Batch(NamedTuple):
-    """Transitions; minibatch u of a block is rows [u*B, (u+1)*B)."""
-
-    obs: Tensor
-    """(U*B, D)"""
-    action: Tensor
-    """In [-1, 1], (U*B, A)."""
-    reward: Tensor
-    """(U*B,)"""
-    next_obs: Tensor
-    """(U*B, D)"""
-    terminated: Tensor
-    """1 where the episode ended in a terminal state (time-outs are 0), (U*B,)."""
 
 
 @dataclass(slots=True)
@@ -150,7 +149,7 @@ _ADAMS = ("actor", "critic", "temperature")
 
 
 def make_agent(
-    cfg: Config, *, obs_size: int, num_actions: int, seed: int, start: DenseNet | None = None, critic_obs_size: int = 0
+    cfg: Config, *, obs_size: int, num_actions: int, start: DenseNet | None = None, critic_obs_size: int = 0
 ) -> Agent:
     """Build an agent, at the policy ``start`` where one is given (its layers then replace ``cfg.actor_*``).
 
@@ -158,29 +157,19 @@ def make_agent(
         cfg: Sizes and rates.
         obs_size: D_a, what the actor sees.
         num_actions: A.
-        seed: Of the initial weights and all later draws.
         start: A released policy.
         critic_obs_size: D where the critics see more than the actor; 0 is D_a.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(cfg.seed)
     if start is not None:
         cfg = replace(cfg, actor_hidden=tuple(len(b) for _, b in start.layers[:-1]), actor_activation=start.activation)
-    actor, anchor = (
-        Actor(
-            obs_size,
-            num_actions,
-            hidden=cfg.actor_hidden,
-            activation=cfg.actor_activation,
-            start_std=cfg.start_std,
-            std_range=cfg.std_range,
-            generator=generator,
-        )
-        for _ in range(2)
-    )
+    actor = Actor(
+        obs_size, num_actions, hidden=cfg.actor_hidden, activation=cfg.actor_activation,
+        start_std=cfg.start_std, std_range=cfg.std_range, generator=generator,
+    )  # fmt: skip
     if start is not None:
         actor.start_at(start)
-    anchor.load_state_dict(actor.state_dict())
-    anchor.requires_grad_(False)
+    anchor = copy.deepcopy(actor).requires_grad_(False)
     critic_obs_size = critic_obs_size or obs_size
     shape = Shape(critic_obs_size + num_actions, cfg.hidden, cfg.critics, cfg.layer_norm)
     critics = nn.Parameter(init_ensemble(shape, generator))
@@ -202,11 +191,19 @@ def make_agent(
     )
 
 
-def fix_statistics(agent: Agent, obs: Tensor, *, floor: float = 1e-2) -> None:
-    """Take mean and deviation of ``obs`` (B, D) as the critics' normaliser; once, before the first update."""
+@torch.no_grad()
+def fix_statistics(agent: Agent, obs: Tensor, *, fresh_actor: bool = False, floor: float = 1e-2) -> None:
+    """Take mean and deviation of ``obs`` (B, D) as the critics' normaliser; once, before the first update.
+
+    A fresh actor gets them folded into its first layer; one that started at a policy has its own inside.
+    """
     std, mean = torch.std_mean(obs, 0)
     agent.obs_mean.copy_(mean)
     agent.obs_scale.copy_(1.0 / (std + floor))
+    if fresh_actor:
+        width = agent.actor.obs_size
+        agent.actor.fold(mean[:width], agent.obs_scale[:width])
+        agent.start.fold(mean[:width], agent.obs_scale[:width])
 
 
 def update(agent: Agent, batch: Batch, cfg: Config) -> dict[str, float]:

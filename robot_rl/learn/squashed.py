@@ -86,5 +86,12 @@ class Actor(nn.Module):
             layer.weight.copy_(torch.as_tensor(w))
             layer.bias.copy_(torch.as_tensor(b))
 
+    @torch.no_grad()
+    def fold(self, mean: Tensor, scale: Tensor) -> None:
+        """Make the first layer see ``(obs - mean) * scale``, each (D,), while its input stays raw."""
+        first = self._linear()[0]
+        first.weight.mul_(scale)
+        first.bias.sub_(first.weight @ mean)
+
     def _linear(self) -> list[nn.Linear]:
         return [layer for layer in self.mlp.layers if isinstance(layer, nn.Linear)]

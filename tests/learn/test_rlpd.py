@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from robot_rl.learn import checkpoint
 from robot_rl.learn.ensemble import Shape, evaluate, init_ensemble, split
-from robot_rl.learn.rlpd import Agent, Batch, Config, fix_statistics, make_agent, update
+from robot_rl.learn.memory import Batch
+from robot_rl.learn.rlpd import Agent, Config, fix_statistics, make_agent, update
 
 D, A = 7, 3
 SMALL = Config(critics=4, subset=2, hidden=(24, 16), utd=3, batch=10, actor_hidden=(20, 12), start_std=0.2)
@@ -128,7 +129,7 @@ ROWS = {
 @pytest.mark.parametrize("name", ROWS)
 def test_fast_update_equals_the_plain_one(name: str) -> None:
     cfg = ROWS[name]
-    agent = make_agent(cfg, obs_size=D, num_actions=A, seed=1)
+    agent = make_agent(replace(cfg, seed=1), obs_size=D, num_actions=A)
     fix_statistics(agent, make_batch(200, seed=9).obs)
     reference = Reference(agent, cfg)
     for seed in range(5):
@@ -148,7 +149,7 @@ def test_fast_update_equals_the_plain_one(name: str) -> None:
 def test_target_is_the_hand_computed_number() -> None:
     """Critics that answer 10 and 4 everywhere: y = 1 + 0.9 * 4 alive, y = 1 when terminated."""
     cfg = replace(SMALL, critics=2, subset=2, utd=1, batch=2, discount=0.9, backup_entropy=False, critic_lr=0.0)
-    agent = make_agent(cfg, obs_size=D, num_actions=A, seed=0)
+    agent = make_agent(replace(cfg, seed=0), obs_size=D, num_actions=A)
     for flat in (agent.critics.data, agent.targets):
         last = split(flat, agent.shape)[-1]
         last.weight.zero_()
@@ -163,7 +164,7 @@ def test_target_is_the_hand_computed_number() -> None:
 
 def test_entropy_enters_the_target_with_its_temperature() -> None:
     cfg = replace(SMALL, utd=1, batch=5000, critic_lr=0.0, temperature=0.5, discount=1.0, start_std=0.05)
-    agent = make_agent(cfg, obs_size=D, num_actions=A, seed=0)
+    agent = make_agent(replace(cfg, seed=0), obs_size=D, num_actions=A)
     for flat in (agent.critics.data, agent.targets):
         last = split(flat, agent.shape)[-1]
         last.weight.zero_()
@@ -192,7 +193,7 @@ def test_layer_norm_bounds_values_of_absurd_actions() -> None:
 
 def test_one_batch_is_learnt_by_heart() -> None:
     cfg = replace(SMALL, utd=20, batch=32, discount=0.0, critic_lr=3e-3, hidden=(64, 64))
-    agent = make_agent(cfg, obs_size=D, num_actions=A, seed=0)
+    agent = make_agent(replace(cfg, seed=0), obs_size=D, num_actions=A)
     batch = make_batch(32)
     block = Batch(*(torch.cat([t] * 20) for t in batch))
     fix_statistics(agent, batch.obs)
@@ -205,7 +206,7 @@ def test_larger_subsets_give_lower_targets() -> None:
     means = []
     for subset in (1, 2, 4):
         cfg = replace(SMALL, subset=subset, utd=50, batch=20, critic_lr=0.0, tau=0.0, backup_entropy=False)
-        agent = make_agent(cfg, obs_size=D, num_actions=A, seed=0)
+        agent = make_agent(replace(cfg, seed=0), obs_size=D, num_actions=A)
         for flat, sign in ((agent.critics.data, 0.0), (agent.targets, -1.0)):
             last = split(flat, agent.shape)[-1]
             last.weight.zero_()
@@ -217,9 +218,9 @@ def test_larger_subsets_give_lower_targets() -> None:
 
 def test_warmup_and_start_keep_the_released_policy() -> None:
     cfg = replace(SMALL, warmup=6)
-    source = make_agent(cfg, obs_size=D, num_actions=A, seed=5)
+    source = make_agent(replace(cfg, seed=5), obs_size=D, num_actions=A)
     net = source.actor.as_mlp()
-    agent = make_agent(cfg, obs_size=D, num_actions=A, seed=6, start=net)
+    agent = make_agent(replace(cfg, seed=6), obs_size=D, num_actions=A, start=net)
     obs = make_batch(20).obs
     torch.testing.assert_close(agent.actor(obs), source.actor(obs), atol=0.0, rtol=0.0)
     for k in range(2):
@@ -232,12 +233,12 @@ def test_warmup_and_start_keep_the_released_policy() -> None:
 
 def test_resumed_learning_gives_identical_numbers(tmp_path) -> None:
     cfg = SMALL
-    agent = make_agent(cfg, obs_size=D, num_actions=A, seed=0)
+    agent = make_agent(replace(cfg, seed=0), obs_size=D, num_actions=A)
     for k in range(3):
         update(agent, make_batch(30, seed=k), cfg)
     checkpoint.save(tmp_path / "agent.npz", agent.snapshot())
     straight = [update(agent, make_batch(30, seed=k), cfg) for k in range(3, 6)]
-    resumed = make_agent(cfg, obs_size=D, num_actions=A, seed=77)
+    resumed = make_agent(replace(cfg, seed=77), obs_size=D, num_actions=A)
     resumed.restore(checkpoint.load(tmp_path / "agent.npz"))
     assert [update(resumed, make_batch(30, seed=k), cfg) for k in range(3, 6)] == straight
 

@@ -1,0 +1,125 @@
+"""RLPD in a simulated world: act, remember, learn, step by step (Ball et al. 2023, algorithm 1).
+
+Knows: a ``VecEnv``, when to act at random, when a block of updates is due. Does not know: losses (``rlpd``), robots
+and their stores (``learner``).
+
+Shapes: N environments · D observation of the critic · A action.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from robot_rl.learn import checkpoint
+from robot_rl.learn.env import VecEnv
+from robot_rl.learn.memory import Batch, Memory, draw
+from robot_rl.learn.metrics import EpisodeTracker, RunLog
+from robot_rl.learn.nets import DenseNet
+from robot_rl.learn.rlpd import Agent, Config, fix_statistics, make_agent, update
+
+
+def train(
+    cfg: Config, env: VecEnv, out: Path, *, start: DenseNet | None = None, prior: Memory | None = None,
+    resume: bool = False, progress: bool = True,
+) -> Agent:  # fmt: skip
+    """Act, remember, learn until ``total_steps`` and return the agent.
+
+    Writes ``out/checkpoints/*.npz`` and ``out/metrics.jsonl``. Where the world has privileged terms, the critics see
+    the policy's observation and then the critic's group.
+
+    Args:
+        cfg: Settings.
+        env: The world.
+        out: Folder of the run.
+        start: A policy to start from.
+        prior: Transitions of others, half of every minibatch.
+        resume: Go on from the newest checkpoint; exact where ``env`` is ``checkpoint.Restorable``.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ValueError: ``resume`` without a checkpoint, or a fresh run in a folder that has one.
+    """
+    sizes, folder = env.obs_sizes, out / "checkpoints"
+    wide = sum(sizes.values())
+    agent = make_agent(cfg, obs_size=sizes["policy"], num_actions=env.num_actions, start=start, critic_obs_size=wide)
+    memory, tracker = Memory(cfg.capacity, wide, env.num_actions), EpisodeTracker(env.num_envs)
+    obs = _resume(agent, memory, tracker, env, folder) if resume else _begin(env, folder)
+    metrics: dict[str, float] = {}
+    first = memory.total // cfg.log_every
+    with RunLog(out, cfg.total_steps, first_iteration=first, progress=progress) as log:
+        while memory.total < cfg.total_steps:
+            before = memory.total
+            action = _act(agent, obs, env, uniform=start is None and before < cfg.start_steps)
+            step = env.step(action)
+            memory.append(Batch(_join(obs), action, step.reward, _join(step.next_obs), step.terminated))
+            tracker.add(step.reward, step.terminated, step.truncated)
+            obs = step.obs
+            if before < cfg.start_steps <= memory.total:
+                fix_statistics(agent, memory.all().obs, fresh_actor=start is None)
+            for _ in range(_due(before, memory.total, cfg) if memory.total > cfg.start_steps else 0):
+                block = draw(
+                    memory, prior, minibatches=cfg.utd, size=cfg.batch, prior_ratio=cfg.prior_ratio,
+                    generator=agent.generator,
+                )  # fmt: skip
+                metrics |= update(agent, block, cfg)
+            if memory.total // cfg.log_every > before // cfg.log_every:
+                row = {f"loss/{name}": value for name, value in metrics.items()}
+                log.write(memory.total // cfg.log_every, memory.total, row | tracker.means())
+            if memory.total // cfg.save_every > before // cfg.save_every or memory.total >= cfg.total_steps:
+                _save(agent, memory, tracker, env, obs, folder)
+    return agent
+
+
+def _join(obs: dict[str, Tensor]) -> Tensor:
+    """Return what the critics see, (N, D): the policy's observation first."""
+    return torch.cat([obs["policy"], *(x for name, x in obs.items() if name != "policy")], -1)
+
+
+@torch.no_grad()
+def _act(agent: Agent, obs: dict[str, Tensor], env: VecEnv, *, uniform: bool) -> Tensor:
+    shape = (env.num_envs, env.num_actions)
+    if uniform:
+        return torch.rand(shape, generator=agent.generator) * 2.0 - 1.0
+    return agent.actor.sample(obs["policy"], torch.randn(shape, generator=agent.generator))[0]
+
+
+def _due(before: int, total: int, cfg: Config) -> int:
+    """Return the blocks that transitions ``before`` to ``total`` pay for; exact over time for any ratio."""
+    return int(total * cfg.blocks_per_step) - int(before * cfg.blocks_per_step)
+
+
+def _begin(env: VecEnv, folder: Path) -> dict[str, Tensor]:
+    if checkpoint.latest(folder) is not None:
+        raise ValueError(f"{folder} already holds checkpoints; resume the run or choose another folder")
+    return env.reset()
+
+
+def _save(
+    agent: Agent, memory: Memory, tracker: EpisodeTracker, env: VecEnv, obs: dict[str, Tensor], folder: Path
+) -> None:
+    tree = {
+        "algorithm": "rlpd", "agent": agent.snapshot(), "rows": memory.rows[: len(memory)], "total": memory.total,
+        "tracker": tracker.snapshot(), "obs": obs,
+        "env": env.snapshot() if isinstance(env, checkpoint.Restorable) else None,
+    }  # fmt: skip
+    checkpoint.save(checkpoint.numbered(folder, memory.total), tree)
+    checkpoint.prune(folder, keep=2, every=0)
+
+
+def _resume(agent: Agent, memory: Memory, tracker: EpisodeTracker, env: VecEnv, folder: Path) -> dict[str, Tensor]:
+    path = checkpoint.latest(folder)
+    if path is None:
+        raise ValueError(f"nothing to resume: no checkpoint in {folder}")
+    tree = checkpoint.load(path)
+    agent.restore(tree["agent"])
+    memory.rows[: len(tree["rows"])] = tree["rows"]
+    memory.total = tree["total"]
+    obs = env.reset()
+    if tree["env"] is not None and isinstance(env, checkpoint.Restorable):
+        env.restore(tree["env"])
+        tracker.restore(tree["tracker"])
+        obs = tree["obs"]
+    return obs
