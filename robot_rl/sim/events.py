@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from robot_rl.hardware.robot import Robot
-from robot_rl.sim.physics import RANDOMIZABLE, Physics, unknown_parameter
+from robot_rl.sim.physics import RANDOMIZABLE, Physics, parameter_width, unknown_parameter
 from robot_rl.sim.task import Commands, Push, Range, Task
 
 
@@ -33,13 +33,8 @@ def check_events(task: Task) -> None:
 
 def randomize(physics: Physics, task: Task, rng: np.random.Generator, ids: np.ndarray) -> None:
     """Draw the physical parameters of ``ids``."""
-    widths = {
-        "com_offset_m": 3,
-        "motor_strength": len(physics.robot.joints),
-        "joint_damping": len(physics.robot.joints),
-    }
     for name, span in task.randomize.items():
-        physics.randomize(ids, name, draw(rng, span, (len(ids), widths.get(name, 1))))
+        physics.randomize(ids, name, draw(rng, span, (len(ids), parameter_width(physics.robot, name))))
 
 
 def initial_state(robot: Robot, task: Task, rng: np.random.Generator, n: int) -> dict[str, np.ndarray]:

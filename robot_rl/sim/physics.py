@@ -9,6 +9,7 @@ Arrays are NumPy on CPU backends and torch on GPU backends.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -74,6 +75,43 @@ RANDOMIZABLE: dict[str, str] = {
     "push_ang_vel_b": "(n, 3) angular velocity added to the base at once [rad/s]",
 }
 """What ``randomize`` accepts; an unknown name is a ValueError that lists these."""
+
+
+def parameter_width(robot: Robot, name: str) -> int:
+    """Return k, the numbers per copy that ``name`` takes; ValueError lists the choices."""
+    if name not in RANDOMIZABLE:
+        raise unknown_parameter(name)
+    shape = RANDOMIZABLE[name].partition(")")[0].rpartition(" ")[2]
+    return len(robot.joints) if shape == "J" else int(shape)
+
+
+def parameter_row(robot: Robot, name: str, value: Any, *, now: np.ndarray | None = None) -> np.ndarray:
+    """Return a value for one copy as ``randomize`` takes it, shape (1, k).
+
+    Args:
+        robot: Whose joints are meant.
+        name: One of ``RANDOMIZABLE``.
+        value: One number, k numbers, or for a parameter per joint a mapping from joint to factor.
+        now: The value in force, (1, k), which a mapping that names some joints keeps for the others; default 1.
+
+    Raises:
+        ValueError: The name, a joint or the count of numbers is wrong, or a number is not finite.
+    """
+    width = parameter_width(robot, name)
+    if isinstance(value, Mapping):
+        if "J" not in RANDOMIZABLE[name].partition(")")[0]:
+            raise ValueError(f"{name} takes {RANDOMIZABLE[name]}, not a mapping from joints")
+        row = np.ones((1, width)) if now is None else now.copy()
+        for joint, factor in value.items():
+            row[0, robot.index(joint)] = factor
+    else:
+        numbers = np.atleast_1d(np.asarray(value, dtype=float))
+        if numbers.shape not in ((1,), (width,)):
+            raise ValueError(f"{name} takes {RANDOMIZABLE[name]}; got {numbers.size} numbers for k = {width}")
+        row = np.broadcast_to(numbers, (1, width)).copy()
+    if not np.isfinite(row).all():
+        raise ValueError(f"{name} is {row[0].tolist()}; every number must be finite")
+    return row
 
 
 def unknown_parameter(name: str) -> ValueError:

@@ -13,19 +13,19 @@ from robot_rl.hardware.robot import Robot
 
 
 def build_model(robot: Robot, scene: str = "flat") -> mujoco.MjModel:
-    """Compile ``robot`` standing in the scene ``sim/scenes/<scene>.xml``; the robot's physics options hold.
+    """Compile ``robot`` standing in the scene ``sim/scenes/<scene>.xml``, whose names get the prefix ``scene/``.
 
     Raises:
         ValueError: The scene does not exist, or a joint of the robot is missing in its MJCF.
     """
+    spec = mujoco.MjSpec.from_file(str(robot.mjcf))
     world = mujoco.MjSpec.from_file(str(zoo.find("sim", f"scenes/{scene}.xml")))
-    body = mujoco.MjSpec.from_file(str(robot.mjcf))
-    world.modelname = f"{robot.name} in {scene}"
-    for name in ("timestep", "integrator", "iterations", "ls_iterations", "cone", "solver", "disableflags", "impratio"):
-        setattr(world.option, name, getattr(body.option, name))
-    world.compiler.autolimits = True
-    world.attach(body, prefix="", frame=world.worldbody.add_frame())
-    model = world.compile()
+    spec.modelname = f"{robot.name} in {scene}"
+    # The scene goes into the robot and not the other way round: names and physics options stay the robot's.
+    spec.attach(world, prefix="scene/", frame=spec.worldbody.add_frame())
+    for part in ("global_", "quality", "headlight", "map", "scale", "rgba"):
+        setattr(spec.visual, part, getattr(world.visual, part))
+    model = spec.compile()
     present = {model.joint(i).name for i in range(model.njnt)}
     missing = [joint for joint in robot.joints if joint not in present]
     if missing:

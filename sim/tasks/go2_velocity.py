@@ -40,7 +40,7 @@ def task() -> Task:
             "joint_limits": Reward(t.joint_limits, -2.0),
             "hip_deviation": Reward(t.joint_deviation(HIPS), -0.15),
             "stand_still": Reward(t.joint_deviation(ALL, standing_only=True), -0.3),
-            "feet_air_time": Reward(t.feet_air_time(threshold_s=0.2), 0.5, recorded=False),
+            "feet_air_time": Reward(t.feet_air_time(threshold_s=0.2), 0.15, recorded=False),
             "feet_slip": Reward(t.feet_slip, -0.1, recorded=False),
         },
         dones={"fallen": t.fallen(max_tilt_rad=1.0, min_height_m=0.14)},
