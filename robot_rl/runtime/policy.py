@@ -1,0 +1,129 @@
+"""A policy file, proven on this machine and ready to run: one call per tick, no allocation but its answer.
+
+Loading is the whole customs inspection: file and metadata whole, weights unaltered, contract fits the live robot,
+golden vectors reproduced by this very onnxruntime, fast enough to be useful. What fails is refused with the reason.
+
+Knows: onnxruntime. Does not know: modes, the shield, when it is called.
+
+Shapes: D observation · A action.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from robot_rl.contract.check import check_robot, refuse
+from robot_rl.contract.golden import INPUT, OUTPUT, Bundle, read_bundle, replay_golden
+from robot_rl.contract.spec import Contract
+from robot_rl.hardware.robot import Robot
+
+WARM_UP_CALLS = 100
+WARM_UP_S = 0.5
+"""Longest warm-up; a network that needs longer is too slow for any rate we run at, and its median says so."""
+SATURATED_AT = 0.99
+"""A raw action beyond this fraction of its bound counts as saturated."""
+
+
+class Policy:
+    """One loaded policy. Built by ``load``; one thread at a time may call ``infer``."""
+
+    def __init__(self, bundle: Bundle, model: bytes) -> None:
+        """Prepare to run ``model``, the bytes of ``bundle.path``; nothing is checked here."""
+        contract = bundle.contract
+        self.bundle = bundle
+        self.contract: Contract = contract
+        self.path: Path = bundle.path
+        self.fingerprint = int(bundle.file_sha256[:16], 16)
+        """First 8 bytes of the file's SHA-256, as rows carry it."""
+        self.infer_s = float("nan")
+        """Median time of one call, measured while warming up [s]."""
+        self._session = make_session(model)
+        self._obs = np.zeros((1, contract.obs_size), np.float32)
+        self._action = np.zeros((1, contract.num_actions), np.float32)
+        self._binding = bind(self._session, self._obs, self._action)
+
+    @classmethod
+    def load(cls, path: Path | str, robot: Robot) -> Policy:
+        """Read, check, replay and warm up the policy in ``path`` for ``robot``.
+
+        Raises:
+            ValueError: The exact reason why this policy must not drive this robot.
+            FileNotFoundError: There is no such file.
+        """
+        bundle = read_bundle(Path(path))
+        _check_supported(bundle)
+        refuse(check_robot(bundle.contract, robot), str(bundle.path))
+        model = bundle.path.read_bytes()
+        if hashlib.sha256(model).hexdigest() != bundle.file_sha256:
+            raise ValueError(f"{bundle.path} changed while it was read")
+        try:
+            policy = cls(bundle, model)
+        except Exception as error:  # onnxruntime's errors share no base class of their own
+            raise ValueError(f"{bundle.path}: onnxruntime {ort.__version__} refuses the network: {error}") from error
+        replay_golden(bundle, policy._infer_row)
+        policy._warm_up()
+        return policy
+
+    def infer(self, obs: np.ndarray) -> np.ndarray:
+        """Map an observation, shape (D,) float32, to a raw action in a new array, shape (A,) float32."""
+        self._obs[0] = obs
+        self._session.run_with_iobinding(self._binding)
+        return self._action[0].copy()
+
+    @property
+    def saturation(self) -> float:
+        """Share of golden actions at their bound; a healthy policy steers within its bounds."""
+        return saturation(self.bundle.golden.actions, self.contract)
+
+    def _infer_row(self, obs: np.ndarray) -> np.ndarray:
+        return self.infer(obs[0])
+
+    def _warm_up(self) -> None:
+        """Run until caches are warm, and measure."""
+        obs = self.bundle.golden.obs[0].astype(np.float32)
+        times: list[float] = []
+        while len(times) < WARM_UP_CALLS and sum(times) < WARM_UP_S:
+            begin = time.perf_counter()
+            self.infer(obs)
+            times.append(time.perf_counter() - begin)
+        self.infer_s = float(np.median(times))
+
+
+def saturation(actions: np.ndarray, contract: Contract) -> float:
+    """Return the share of elements of ``actions``, (..., A), that stand at the contract's action bounds."""
+    low, high = contract.action.clip
+    middle, half = (low + high) / 2, (high - low) / 2
+    return float(np.mean(np.abs(actions - middle) >= SATURATED_AT * half))
+
+
+def make_session(model: bytes) -> ort.InferenceSession:
+    """Open a session for one small network: one thread, no spinning, silent."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def bind(session: ort.InferenceSession, obs: np.ndarray, action: np.ndarray) -> ort.IOBinding:
+    """Bind a session's input and output to two arrays, which must outlive the binding: half the time of a call."""
+    binding = session.io_binding()
+    binding.bind_input(INPUT, "cpu", 0, np.float32, obs.shape, obs.ctypes.data)
+    binding.bind_output(OUTPUT, "cpu", 0, np.float32, action.shape, action.ctypes.data)
+    return binding
+
+
+def _check_supported(bundle: Bundle) -> None:
+    """Refuse what this runtime cannot run yet, rather than run it wrongly."""
+    contract = bundle.contract
+    for name, value in (("chunk", contract.chunk - 1), ("latent", contract.latent), ("images", len(contract.images))):
+        if value:
+            raise ValueError(f"{bundle.path}: the contract has {name}={getattr(contract, name)}; this runtime has none")

@@ -1,0 +1,98 @@
+"""Run a control loop on time: connect, tick at every deadline, and leave the robot damped whatever happens.
+
+Knows: the interpreter's switches that cost punctuality (garbage collector, thread switching, scheduling class).
+Does not know: what a tick does.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+from robot_rl.runtime.loop import ControlLoop
+
+SWITCH_INTERVAL_S = 0.0005
+"""How long another thread may hold the interpreter while the control thread wants it; Python's default is 5 ms."""
+COLLECT_EVERY = 512
+"""Ticks between two collections of young garbage, made in the slack of a tick; the collector is off otherwise."""
+_log = logging.getLogger(__name__)
+
+
+def run(loop: ControlLoop, stop: Callable[[], bool], *, priority: int | None = None) -> None:
+    """Connect, tick until ``stop()``, then damp and close driver and recorder. Call it in the control thread.
+
+    Args:
+        loop: The loop; nobody else may tick it.
+        stop: Asked after every tick, e.g. ``threading.Event().is_set``.
+        priority: SCHED_FIFO priority of this thread, 1 to 99; None stays with the scheduler's default. Where the
+            system forbids it the loop runs on and says so in the log.
+
+    Raises:
+        ConnectionError: The driver cannot connect.
+    """
+    loop.driver.connect()
+    if loop.recorder is not None:
+        loop.recorder.start()
+    try:
+        with _punctual(priority):
+            _tick_until(loop, stop)
+    finally:
+        try:
+            loop.damp()
+        except ConnectionError as error:
+            _log.warning("no DAMP at the end: %s", error)
+        finally:
+            loop.driver.close()
+            if loop.recorder is not None:
+                loop.recorder.close()
+
+
+def _tick_until(loop: ControlLoop, stop: Callable[[], bool]) -> None:
+    clock = loop.clock
+    clock.start()
+    late_s, count = 0.0, 0
+    while not stop():
+        begin_s = time.perf_counter()
+        loop.tick(late_s)
+        count += 1
+        if count % COLLECT_EVERY == 0 and time.perf_counter() - begin_s < clock.period_s / 4:
+            gc.collect(1)
+        late_s = clock.wait()
+
+
+@contextmanager
+def _punctual(priority: int | None) -> Generator[None, None, None]:
+    """Switch off what makes a thread late, and back on afterwards."""
+    interval, was_enabled = sys.getswitchinterval(), gc.isenabled()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    before = _set_priority(priority)
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.sched_setscheduler(0, before[0], before[1])
+        if was_enabled:
+            gc.enable()
+        gc.unfreeze()
+        sys.setswitchinterval(interval)
+
+
+def _set_priority(priority: int | None) -> tuple[int, os.sched_param] | None:
+    """Put this thread under SCHED_FIFO; return what it was under, None where nothing changed."""
+    if priority is None:
+        return None
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+    except PermissionError as error:
+        _log.warning("SCHED_FIFO %d refused (%s); grant CAP_SYS_NICE or an rtprio limit", priority, error)
+        return None
+    return before

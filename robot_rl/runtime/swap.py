@@ -1,0 +1,242 @@
+"""Hot swap of policies while the loop runs.
+
+A candidate is loaded and inspected in a background thread (file, contract, golden vectors, speed, saturation), then
+runs for ``shadow_ticks`` next to the live policy without touching the robot, then takes over at a tick boundary, then
+is on probation: an alarm of the shield brings back the old policy, which stays loaded. Every outcome is an event.
+
+Knows: two loaded policies, their contracts, a tick counter.
+Does not know: where files come from, who asked, ROS, torch.
+
+Shapes: D observation, A action.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robot_rl.runtime.mailbox import Inbox, Mailbox
+from robot_rl.runtime.policy import Policy, saturation
+from robot_rl.runtime.shield import Reason
+
+ALARMS = Reason.TILT | Reason.OVERSPEED | Reason.TARGET_INVALID
+"""Shield findings that end a probation at once."""
+SOFT_ALARMS = Reason.POSITION_CLIPPED | Reason.RATE_LIMITED | Reason.EFFORT_CLIPPED
+"""Findings that end it when they come clearly more often than under the policy before."""
+_ALARMS, _SOFT = int(ALARMS), int(SOFT_ALARMS)
+
+
+class Stage(Enum):
+    """Where the newest candidate stands."""
+
+    IDLE = "idle"
+    SHADOW = "shadow"
+    PROBATION = "probation"
+
+
+@dataclass(frozen=True, slots=True)
+class SwapConfig:
+    """When a candidate passes."""
+
+    shadow_ticks: int = 25
+    """Ticks next to the live policy before the exchange; half a second at 50 Hz."""
+    probation_ticks: int = 100
+    """Ticks of driving until the candidate is kept for good; two seconds at 50 Hz."""
+    budget: float = 0.25
+    """Largest median inference time, as a fraction of the control period."""
+    saturated: float = 0.5
+    """Largest share of raw actions at their bounds."""
+    soft_alarms: float = 0.3
+    """How much more often, as a share of ticks, the shield may correct the candidate than the policy before."""
+
+
+class Swap:
+    """The live policy and its possible successor. ``offer`` is for any thread, the rest for the control thread."""
+
+    def __init__(self, live: Policy, load: Callable[[Path], Policy], *, period_s: float, config: SwapConfig) -> None:
+        """Start with ``live`` driving.
+
+        Args:
+            live: The policy that drives.
+            load: Reads and checks a policy file, raising ValueError or OSError with the reason.
+            period_s: Control period; what ``config.budget`` is a fraction of.
+            config: When a candidate passes.
+        """
+        self.live = live
+        self.previous: Policy | None = None
+        """The policy before; loaded as long as a roll-back may need it."""
+        self.candidate: Policy | None = None
+        self.stage = Stage.IDLE
+        self.events: Inbox[dict[str, Any]] = Inbox(256)
+        """What happened, for the recorder and the operator; JSON values."""
+        self._load, self._config = load, config
+        self._budget_s = config.budget * period_s
+        self._period_s = period_s
+        self._offered: Mailbox[Path] = Mailbox()
+        self._loaded: Mailbox[Policy] = Mailbox()
+        self._loading = threading.Lock()
+        self._rolled_back: set[int] = set()
+        actions = live.contract.num_actions
+        self._shadow_actions = np.zeros((config.shadow_ticks, actions), np.float32)
+        self._shadow_s = np.zeros(config.shadow_ticks)
+        self._ticks = 0
+        self._driven = self._corrected = 0  # ticks of the live policy, and those that the shield corrected
+        self._before = 0.0  # share of corrected ticks under the policy before
+
+    # -- any thread ---------------------------------------------------------------------------------------------------
+
+    def offer(self, path: Path | str) -> None:
+        """Propose the policy in ``path``; returns at once. A newer offer replaces one that still waits."""
+        self._offered.put(Path(path))
+        threading.Thread(target=self._load_offers, name="policy-loader").start()
+
+    def _load_offers(self) -> None:
+        with self._loading:
+            path = self._offered.take()
+            if path is None:  # an earlier thread took it
+                return
+            try:
+                policy = self._load(path)
+                self._inspect(policy)
+            except (ValueError, OSError) as error:
+                self._tell("swap_refused", path=path, stage="load", reason=str(error))
+                return
+            self._loaded.put(policy)
+
+    def _inspect(self, policy: Policy) -> None:
+        """Raise ValueError where a loaded policy must not even shadow."""
+        live = self.live
+        if policy.fingerprint in self._rolled_back:
+            raise ValueError(f"{policy.path} was rolled back before")
+        if policy.contract.fingerprint != live.contract.fingerprint:
+            raise ValueError(
+                f"{policy.path} has another contract ({policy.contract.fingerprint[:12]}…) than the live policy "
+                f"({live.contract.fingerprint[:12]}…): {_difference(policy, live)}"
+            )
+        if policy.infer_s > self._budget_s:
+            raise ValueError(_slow(policy, policy.infer_s, self._budget_s, self._period_s))
+        if policy.saturation > self._config.saturated:
+            raise ValueError(_saturating(policy, policy.saturation, self._config.saturated, "golden"))
+
+    # -- control thread -----------------------------------------------------------------------------------------------
+
+    def at_boundary(self, *, driving: bool) -> bool:
+        """Move on between two ticks; return whether the live policy is another one from now on.
+
+        Args:
+            driving: Whether the live policy's actions reach the robot; otherwise there is nothing to shadow.
+        """
+        if self.stage is not Stage.PROBATION:
+            arrived = self._loaded.take()
+            if arrived is not None and arrived.fingerprint != self.live.fingerprint:
+                self.candidate, self.stage, self._ticks = arrived, Stage.SHADOW, 0
+        if self.stage is not Stage.SHADOW:
+            return False
+        if not driving:
+            self._exchange()
+            return True
+        if self._ticks < self._config.shadow_ticks:
+            return False
+        reason = self._judge_shadow()
+        if reason:
+            self._refuse(reason)
+            return False
+        self._exchange()
+        return True
+
+    def shadow(self, obs: np.ndarray) -> None:
+        """Let the candidate, if one shadows, answer the observation, shape (D,), that the live policy just had."""
+        candidate = self.candidate
+        if self.stage is not Stage.SHADOW or candidate is None or self._ticks >= self._config.shadow_ticks:
+            return
+        begin = time.perf_counter()
+        action = candidate.infer(obs)
+        spent_s = time.perf_counter() - begin
+        self._shadow_actions[self._ticks] = action
+        self._shadow_s[self._ticks] = spent_s
+        self._ticks += 1
+        if not np.isfinite(action).all():
+            self._refuse(f"{candidate.path} gave an action that is not finite in shadow tick {self._ticks}")
+        elif spent_s > self._period_s / 2:
+            self._refuse(_slow(candidate, spent_s, self._budget_s, self._period_s))
+
+    def watch(self, reasons: int) -> bool:
+        """Take note of what the shield said of the live policy's action; return whether that rolled it back."""
+        self._driven += 1
+        self._corrected += bool(reasons & _SOFT)
+        if self.stage is not Stage.PROBATION:
+            return False
+        if reasons & _ALARMS:
+            return self._roll_back(f"shield alarm {Reason(reasons & _ALARMS)!s} in probation tick {self._driven}")
+        share = self._corrected / self._driven
+        if self._driven >= 20 and share > self._before + self._config.soft_alarms:
+            return self._roll_back(
+                f"the shield corrected {share:.0%} of its ticks, {self._before:.0%} under the policy before"
+            )
+        if self._driven >= self._config.probation_ticks:
+            self._tell("swap_kept", policy=self.live)
+            self.stage = Stage.IDLE
+        return False
+
+    def _judge_shadow(self) -> str:
+        """Return why the candidate may not drive, empty where it may."""
+        assert self.candidate is not None
+        median_s = float(np.median(self._shadow_s))
+        if median_s > self._budget_s:
+            return _slow(self.candidate, median_s, self._budget_s, self._period_s)
+        share = saturation(self._shadow_actions, self.candidate.contract)
+        if share > self._config.saturated:
+            return _saturating(self.candidate, share, self._config.saturated, "shadow")
+        return ""
+
+    def _exchange(self) -> None:
+        assert self.candidate is not None
+        self.previous, self.live, self.candidate = self.live, self.candidate, None
+        self._before = self._corrected / self._driven if self._driven else 0.0
+        self._driven = self._corrected = 0
+        self.stage = Stage.PROBATION
+        self._tell("swap", policy=self.live, previous=self.previous)
+
+    def _roll_back(self, reason: str) -> bool:
+        assert self.previous is not None
+        failed = self.live
+        self._rolled_back.add(failed.fingerprint)
+        self.live, self.previous = self.previous, None
+        self._driven = self._corrected = 0
+        self.stage = Stage.IDLE
+        self._tell("swap_rolled_back", policy=self.live, previous=failed, reason=reason)
+        return True
+
+    def _refuse(self, reason: str) -> None:
+        assert self.candidate is not None
+        self._tell("swap_refused", path=self.candidate.path, stage="shadow", reason=reason)
+        self.candidate, self.stage = None, Stage.IDLE
+
+    def _tell(self, event: str, **detail: Any) -> None:
+        """Leave an event; policies become the SHA-256 of their files, paths text."""
+        content = {k: v.bundle.file_sha256 if isinstance(v, Policy) else v for k, v in detail.items()}
+        self.events.put({"event": event, **{k: str(v) if isinstance(v, Path) else v for k, v in content.items()}})
+
+
+def _slow(policy: Policy, spent_s: float, budget_s: float, period_s: float) -> str:
+    return (
+        f"{policy.path} is slow: inference takes {spent_s * 1e3:.3g} ms; "
+        f"the budget is {budget_s * 1e3:.3g} ms of the {period_s * 1e3:.3g} ms period"
+    )
+
+
+def _saturating(policy: Policy, share: float, limit: float, where: str) -> str:
+    return f"{policy.path} saturates: {share:.0%} of its {where} actions stand at their bounds; at most {limit:.0%} may"
+
+
+def _difference(policy: Policy, live: Policy) -> str:
+    """Name the fields of the contract that differ."""
+    names = [n for n in policy.contract.__slots__ if getattr(policy.contract, n) != getattr(live.contract, n)]
+    return "they differ in " + ", ".join(names)

@@ -1,0 +1,102 @@
+"""Who drives: the policy, a person, or a ramp from one to the other, so that neither take-over nor hand-back bumps.
+
+The person's weight moves linearly between 0 and 1 in ``ramp_s``. Until the person's first action arrives, the last
+action that drove the robot stands in for it. What changes per tick is further bounded by the shield's rate limit.
+
+Knows: actions. Does not know: joints, modes, where a person's actions come from.
+
+Shapes: A action.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from robot_rl.data.transition import Who
+
+RAMP_S = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One entry of the ledger: who drove from when to when, why, and how far the policy would have gone elsewhere."""
+
+    who: Who
+    why: str
+    first_tick: int
+    ticks: int
+    gap_mean: float
+    """Mean absolute difference per joint between what drove and what the policy wanted, in raw action units."""
+    gap_max: float
+
+
+class Takeover:
+    """Blend the policy's and a person's actions and keep the ledger."""
+
+    def __init__(self, num_actions: int, *, period_s: float, ramp_s: float = RAMP_S) -> None:
+        """Prepare for actions of A numbers at one call per ``period_s``."""
+        self.weight = 0.0
+        """The person's share, 0 to 1."""
+        self.ledger: deque[Span] = deque(maxlen=256)
+        """Closed spans, oldest first."""
+        self._step = min(1.0, period_s / ramp_s) if ramp_s > 0 else 1.0
+        self._last = np.zeros(num_actions, np.float32)
+        self._human = self._last
+        self._engaged = False
+        self._who, self._why, self._first = Who.NONE, "", 0
+        self._ticks, self._gap_sum, self._gap_max = 0, 0.0, 0.0
+
+    def reset(self) -> None:
+        """Forget the person and the last action; called where the policy starts from standing."""
+        self.weight, self._engaged = 0.0, False
+        self._last = np.zeros_like(self._last)
+        self._human = self._last
+
+    def blend(
+        self, policy: np.ndarray, human: np.ndarray | None, *, engaged: bool, tick: int, why: str = ""
+    ) -> tuple[np.ndarray, Who]:
+        """Return the action that drives, shape (A,), and who it belongs to.
+
+        Args:
+            policy: What the policy wants, shape (A,).
+            human: The person's newest action, shape (A,); None where none came since the take-over.
+            engaged: Whether the person drives; a change starts a ramp.
+            tick: Number of the tick, for the ledger.
+            why: What the ledger says of a change.
+        """
+        if engaged and not self._engaged:
+            self._human = self._last  # the robot goes on as it was until the person says otherwise
+        self._engaged = engaged
+        if engaged and human is not None:
+            self._human = human
+        self.weight = min(1.0, self.weight + self._step) if engaged else max(0.0, self.weight - self._step)
+        if self.weight == 0.0:
+            action, who = policy, Who.POLICY
+        else:
+            action, who = policy + np.float32(self.weight) * (self._human - policy), Who.HUMAN
+        self._account(who, why, tick, policy, action)
+        self._last = action
+        return action, who
+
+    def close(self) -> Span | None:
+        """Close the open span and return it; None where nobody drove."""
+        if self._ticks == 0:
+            return None
+        gap = self._gap_sum / self._ticks
+        span = Span(self._who, self._why, self._first, self._ticks, gap, self._gap_max)
+        self.ledger.append(span)
+        self._ticks, self._gap_sum, self._gap_max, self._who = 0, 0.0, 0.0, Who.NONE
+        return span
+
+    def _account(self, who: Who, why: str, tick: int, policy: np.ndarray, action: np.ndarray) -> None:
+        if who is not self._who:
+            self.close()
+            self._who, self._why, self._first = who, why, tick
+        self._ticks += 1
+        if who is Who.HUMAN:
+            gap = float(np.abs(action - policy).mean())
+            self._gap_sum += gap
+            self._gap_max = max(self._gap_max, gap)
