@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from robot_rl.learn.memory import Memory, draw
-from robot_rl.learn.rlpd import Config, make_agent, update
+from robot_rl.data.replay import Replay, transition_columns
+from robot_rl.learn.rlpd import Config, draw, make_agent, update
 
 OBS, ACTIONS, ROWS = 48, 12, 20_000
 Block = Any
@@ -65,15 +65,13 @@ def _seconds(block: Block) -> float:
 
 
 def _ours(cfg: Config) -> Block:
-    generator = torch.Generator().manual_seed(0)
     agent = make_agent(cfg, obs_size=OBS, num_actions=ACTIONS)
-    memory = Memory(ROWS, OBS, ACTIONS)
-    memory.append_packed(torch.randn(memory.rows.shape, generator=generator).tanh_())
-    memory.rows[:, -1] = 0.0
+    replay, rng = Replay(ROWS, transition_columns(OBS, ACTIONS)), np.random.default_rng(0)
+    columns = {name: np.tanh(rng.normal(size=(ROWS, w) if w else ROWS)) for name, w in replay.columns.items()}
+    replay.extend(columns | {"terminated": np.zeros(ROWS)})
 
     def block() -> None:
-        rows = draw(memory, None, minibatches=cfg.utd, size=cfg.batch, prior_ratio=0.0, generator=generator)
-        update(agent, rows, cfg)
+        update(agent, draw(replay, None, cfg, rng), cfg)
 
     return block
 

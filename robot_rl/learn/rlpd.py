@@ -19,13 +19,14 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from robot_rl.data.replay import Replay, sample_symmetric
 from robot_rl.learn.ensemble import Shape, action_gradient, evaluate, init_ensemble, pick, regress, split
-from robot_rl.learn.memory import Batch
 from robot_rl.learn.nets import DenseNet
 from robot_rl.learn.squashed import Actor
 
@@ -42,8 +43,7 @@ class Config:
     utd: int = 20
     """Critic updates per block; the actor and the temperature take one step at the end of a block."""
     batch: int = 256
-    prior_ratio: float = 0.5
-    """Share of prior data in every minibatch, where there is prior data."""
+    """Even: where there is prior data, half of every minibatch is prior (section 4.1)."""
     discount: float = 0.99
     tau: float = 0.005
     actor_lr: float = 3e-4
@@ -90,10 +90,25 @@ class Config:
             raise ValueError(f"subset is {self.subset}; it must lie in [1, critics = {self.critics}]")
         if self.actor_reduce not in ("mean", "min"):
             raise ValueError(f"actor_reduce is {self.actor_reduce!r}; the choices are 'mean' and 'min'")
-        if not 0.0 <= self.prior_ratio <= 1.0:
-            raise ValueError(f"prior_ratio is {self.prior_ratio}; it must lie in [0, 1]")
+        if self.batch % 2:
+            raise ValueError(f"batch is {self.batch}; it must be even, to have a prior half and a new half")
         if not 0.0 < self.std_range[0] < self.start_std < self.std_range[1]:
             raise ValueError(f"start_std is {self.start_std}; it must lie strictly inside std_range {self.std_range}")
+
+
+class Batch(NamedTuple):
+    """Transitions; minibatch u of a block is rows [u*B, (u+1)*B). The names are those of the replay's columns."""
+
+    obs: Tensor
+    """(U*B, D)"""
+    action: Tensor
+    """In [-1, 1], (U*B, A)."""
+    reward: Tensor
+    """(U*B,)"""
+    next_obs: Tensor
+    """(U*B, D)"""
+    terminated: Tensor
+    """1 where the episode ended in a terminal state (time-outs are 0), (U*B,)."""
 
 
 @dataclass(slots=True)
@@ -204,6 +219,15 @@ def fix_statistics(agent: Agent, obs: Tensor, *, fresh_actor: bool = False, floo
         width = agent.actor.obs_size
         agent.actor.fold(mean[:width], agent.obs_scale[:width])
         agent.start.fold(mean[:width], agent.obs_scale[:width])
+
+
+def draw(online: Replay, prior: Replay | None, cfg: Config, rng: np.random.Generator) -> Batch:
+    """Draw the U minibatches of one block, with replacement, half of each prior where there is prior data."""
+    if prior is None:
+        columns = online.sample_many(cfg.utd, cfg.batch, rng)
+    else:
+        columns = sample_symmetric(prior, online, cfg.utd, cfg.batch, rng)
+    return Batch(*(torch.from_numpy(columns[name]).flatten(0, 1) for name in Batch._fields))
 
 
 def update(agent: Agent, batch: Batch, cfg: Config) -> dict[str, float]:

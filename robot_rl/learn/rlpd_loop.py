@@ -10,19 +10,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from robot_rl.data.replay import Replay, transition_columns
 from robot_rl.learn import checkpoint
-from robot_rl.learn.env import VecEnv
-from robot_rl.learn.memory import Batch, Memory, draw
+from robot_rl.learn.env import Step, VecEnv
 from robot_rl.learn.metrics import EpisodeTracker, RunLog
 from robot_rl.learn.nets import DenseNet
-from robot_rl.learn.rlpd import Agent, Config, fix_statistics, make_agent, update
+from robot_rl.learn.rlpd import Agent, Config, draw, fix_statistics, make_agent, update
 
 
 def train(
-    cfg: Config, env: VecEnv, out: Path, *, start: DenseNet | None = None, prior: Memory | None = None,
+    cfg: Config, env: VecEnv, out: Path, *, start: DenseNet | None = None, prior: Replay | None = None,
     resume: bool = False, progress: bool = True,
 ) -> Agent:  # fmt: skip
     """Act, remember, learn until ``total_steps`` and return the agent.
@@ -45,37 +46,43 @@ def train(
     sizes, folder = env.obs_sizes, out / "checkpoints"
     wide = sum(sizes.values())
     agent = make_agent(cfg, obs_size=sizes["policy"], num_actions=env.num_actions, start=start, critic_obs_size=wide)
-    memory, tracker = Memory(cfg.capacity, wide, env.num_actions), EpisodeTracker(env.num_envs)
-    obs = _resume(agent, memory, tracker, env, folder) if resume else _begin(env, folder)
+    replay, tracker = Replay(cfg.capacity, transition_columns(wide, env.num_actions)), EpisodeTracker(env.num_envs)
+    rng = np.random.default_rng(cfg.seed)
+    obs = _resume(agent, replay, rng, tracker, env, folder) if resume else _begin(env, folder)
     metrics: dict[str, float] = {}
-    first = memory.total // cfg.log_every
+    first = replay.total // cfg.log_every
     with RunLog(out, cfg.total_steps, first_iteration=first, progress=progress) as log:
-        while memory.total < cfg.total_steps:
-            before = memory.total
+        while replay.total < cfg.total_steps:
+            before = replay.total
             action = _act(agent, obs, env, uniform=start is None and before < cfg.start_steps)
             step = env.step(action)
-            memory.append(Batch(_join(obs), action, step.reward, _join(step.next_obs), step.terminated))
+            replay.extend(_columns(obs, action, step))
             tracker.add(step.reward, step.terminated, step.truncated)
             obs = step.obs
-            if before < cfg.start_steps <= memory.total:
-                fix_statistics(agent, memory.all().obs, fresh_actor=start is None)
-            for _ in range(_due(before, memory.total, cfg) if memory.total > cfg.start_steps else 0):
-                block = draw(
-                    memory, prior, minibatches=cfg.utd, size=cfg.batch, prior_ratio=cfg.prior_ratio,
-                    generator=agent.generator,
-                )  # fmt: skip
-                metrics |= update(agent, block, cfg)
-            if memory.total // cfg.log_every > before // cfg.log_every:
+            if before < cfg.start_steps <= replay.total:
+                fix_statistics(
+                    agent, torch.from_numpy(replay.split(replay.rows[: len(replay)])["obs"]), fresh_actor=start is None
+                )
+            for _ in range(_due(before, replay.total, cfg) if replay.total > cfg.start_steps else 0):
+                metrics |= update(agent, draw(replay, prior, cfg, rng), cfg)
+            if replay.total // cfg.log_every > before // cfg.log_every:
                 row = {f"loss/{name}": value for name, value in metrics.items()}
-                log.write(memory.total // cfg.log_every, memory.total, row | tracker.means())
-            if memory.total // cfg.save_every > before // cfg.save_every or memory.total >= cfg.total_steps:
-                _save(agent, memory, tracker, env, obs, folder)
+                log.write(replay.total // cfg.log_every, replay.total, row | tracker.means())
+            if replay.total // cfg.save_every > before // cfg.save_every or replay.total >= cfg.total_steps:
+                _save(agent, replay, rng, tracker, env, obs, folder)
     return agent
 
 
 def _join(obs: dict[str, Tensor]) -> Tensor:
     """Return what the critics see, (N, D): the policy's observation first."""
     return torch.cat([obs["policy"], *(x for name, x in obs.items() if name != "policy")], -1)
+
+
+def _columns(obs: dict[str, Tensor], action: Tensor, step: Step) -> dict[str, Tensor]:
+    return {
+        "obs": _join(obs), "action": action, "reward": step.reward, "next_obs": _join(step.next_obs),
+        "terminated": step.terminated,
+    }  # fmt: skip
 
 
 @torch.no_grad()
@@ -98,25 +105,33 @@ def _begin(env: VecEnv, folder: Path) -> dict[str, Tensor]:
 
 
 def _save(
-    agent: Agent, memory: Memory, tracker: EpisodeTracker, env: VecEnv, obs: dict[str, Tensor], folder: Path
+    agent: Agent,
+    replay: Replay,
+    rng: np.random.Generator,
+    tracker: EpisodeTracker,
+    env: VecEnv,
+    obs: dict[str, Tensor],
+    folder: Path,
 ) -> None:
     tree = {
-        "algorithm": "rlpd", "agent": agent.snapshot(), "rows": memory.rows[: len(memory)], "total": memory.total,
+        "algorithm": "rlpd", "agent": agent.snapshot(), "replay": replay.state_dict(), "rng": rng.bit_generator.state,
         "tracker": tracker.snapshot(), "obs": obs,
         "env": env.snapshot() if isinstance(env, checkpoint.Restorable) else None,
     }  # fmt: skip
-    checkpoint.save(checkpoint.numbered(folder, memory.total), tree)
+    checkpoint.save(checkpoint.numbered(folder, replay.total), tree)
     checkpoint.prune(folder, keep=2, every=0)
 
 
-def _resume(agent: Agent, memory: Memory, tracker: EpisodeTracker, env: VecEnv, folder: Path) -> dict[str, Tensor]:
+def _resume(
+    agent: Agent, replay: Replay, rng: np.random.Generator, tracker: EpisodeTracker, env: VecEnv, folder: Path
+) -> dict[str, Tensor]:
     path = checkpoint.latest(folder)
     if path is None:
         raise ValueError(f"nothing to resume: no checkpoint in {folder}")
     tree = checkpoint.load(path)
     agent.restore(tree["agent"])
-    memory.rows[: len(tree["rows"])] = tree["rows"]
-    memory.total = tree["total"]
+    replay.load_state_dict({**tree["replay"], "rows": tree["replay"]["rows"].numpy()})
+    rng.bit_generator.state = tree["rng"]
     obs = env.reset()
     if tree["env"] is not None and isinstance(env, checkpoint.Restorable):
         env.restore(tree["env"])

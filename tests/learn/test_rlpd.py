@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from robot_rl.learn import checkpoint
 from robot_rl.learn.ensemble import Shape, evaluate, init_ensemble, split
-from robot_rl.learn.memory import Batch
-from robot_rl.learn.rlpd import Agent, Config, fix_statistics, make_agent, update
+from robot_rl.learn.rlpd import Agent, Batch, Config, fix_statistics, make_agent, update
 
 D, A = 7, 3
 SMALL = Config(critics=4, subset=2, hidden=(24, 16), utd=3, batch=10, actor_hidden=(20, 12), start_std=0.2)
