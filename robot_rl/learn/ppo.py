@@ -29,7 +29,7 @@ from robot_rl.learn import checkpoint, gsde, targets
 from robot_rl.learn.env import VecEnv
 from robot_rl.learn.metrics import EpisodeTracker, RunLog
 from robot_rl.learn.nets import Actor, Critic
-from robot_rl.learn.rollout import Rollout, collect, require_finite, start_rollout
+from robot_rl.learn.rollout import Rollout, Staggered, collect, require_finite, start_rollout
 from robot_rl.learn.surrogate import gaussian_kl, surrogate_loss, value_loss
 
 _log = logging.getLogger(__name__)
@@ -316,6 +316,8 @@ def _begin(cfg: Config, env: VecEnv, folder: Path) -> tuple[Agent, EpisodeTracke
     if checkpoint.latest(folder) is not None:
         raise ValueError(f"{folder} already holds checkpoints; resume the run or choose another folder")
     obs = env.reset()
+    if isinstance(env, Staggered):
+        env.stagger()
     agent = make_agent(cfg, {**env.obs_sizes, "action": env.num_actions}, obs["policy"].device)
     return agent, EpisodeTracker(env.num_envs), obs
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -18,6 +19,15 @@ from torch import Tensor
 from robot_rl.learn.env import VecEnv
 from robot_rl.learn.metrics import EpisodeTracker
 from robot_rl.learn.nets import Actor
+
+
+@runtime_checkable
+class Staggered(Protocol):
+    """An environment that can give its first episodes random ages, so that they do not all end at once."""
+
+    def stagger(self) -> None:
+        """Do so; called once, after the first reset."""
+        ...
 
 
 @dataclass(slots=True)

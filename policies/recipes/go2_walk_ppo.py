@@ -1,0 +1,20 @@
+"""The go2 walks after velocity commands; PPO with Gaussian exploration, an hour on two cores."""
+
+from robot_rl.learn import ppo
+from robot_rl.learn.recipe import Recipe
+
+
+def recipe() -> Recipe:
+    """Return the recipe behind ``policies/released/go2_walk_ppo.onnx``."""
+    config = ppo.Config(
+        total_steps=20_000_000,
+        max_minutes=55.0,
+        actor_hidden=(128, 128, 64),
+        critic_hidden=(128, 128, 64),
+        epochs=4,
+        minibatches=4,
+        entropy_coef=0.005,
+        log_std=-0.3,
+        threads=1,
+    )
+    return Recipe(task="go2_velocity", config=config, num_envs=256)

@@ -1,0 +1,173 @@
+"""Train a recipe from scratch: world, learner, report, exported policy.
+
+Knows: recipes, tasks, where runs live; the one place where a world and a learner meet for training.
+Does not know: what the learner or the world do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from robot_rl import zoo
+
+if TYPE_CHECKING:
+    from robot_rl.learn import ppo
+    from robot_rl.learn.recipe import Recipe
+    from robot_rl.sim.env import Env
+
+RUN_FILE = "run.json"
+POLICY_FILE = "policy.onnx"
+GOLDEN_STEPS = 8
+_PARITY_STEPS = 4
+
+
+@dataclass(frozen=True)
+class Args:
+    """Train a recipe; Ctrl-C stops early and still exports what was learnt."""
+
+    recipe: Annotated[str, tyro.conf.Positional]
+    """Name of a file in policies/recipes."""
+    seed: int | None = None
+    """Seed of worlds and learner; the recipe's own by default."""
+    total_steps: int | None = None
+    """Environment steps; the recipe's own by default."""
+    max_minutes: float | None = None
+    """Stop after this much training time [min]; the recipe's own by default."""
+    num_envs: int | None = None
+    """Environments that step together; the recipe's own by default."""
+    exploration: str | None = None
+    """gaussian or gsde; the recipe's own by default."""
+    out: Path | None = None
+    """Folder of the run; runs/<recipe>/<time> by default."""
+    resume: bool = False
+    """Go on with the newest checkpoint in --out, or in the recipe's newest run."""
+    progress: bool = True
+    """Show a progress bar."""
+
+
+def run(args: Args) -> int:
+    """Train, then write ``policy.onnx`` and ``report.html`` into the run's folder."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    from robot_rl.learn import ppo
+    from robot_rl.sim.env import make_env
+
+    recipe = _recipe(args)
+    out = _folder(args)
+    task = zoo.load("sim", f"tasks/{recipe.task}").task()
+    env = make_env(
+        task, num_envs=recipe.num_envs, seed=recipe.config.seed, physics=recipe.physics, threads=recipe.threads
+    )
+    about = _about(args, recipe, env)
+    _write(out / RUN_FILE, json.dumps(about, indent=2))
+    print(f"training {args.recipe} in {out}", file=sys.stderr)
+    try:
+        agent = ppo.train(recipe.config, env, out, resume=args.resume, progress=args.progress)
+    except KeyboardInterrupt:
+        path = ppo.checkpoint.latest(out / "checkpoints")
+        if path is None:
+            raise
+        print(f"\nstopped; exporting {path}", file=sys.stderr)
+        agent, _ = ppo.load_agent(path)
+    policy = _export(agent, env, about, out / POLICY_FILE)
+    env.close()
+    from robot_rl.learn.report import write_report
+
+    print(f"policy: {policy}\nreport: {write_report(out)}", file=sys.stderr)
+    return 0
+
+
+def _recipe(args: Args) -> Recipe:
+    from robot_rl.learn.recipe import vary
+
+    recipe = zoo.load("policies", f"recipes/{args.recipe}").recipe()
+    return vary(
+        recipe,
+        seed=args.seed,
+        total_steps=args.total_steps,
+        max_minutes=args.max_minutes,
+        num_envs=args.num_envs,
+        exploration=args.exploration,
+    )
+
+
+def _folder(args: Args) -> Path:
+    """Return the run's folder; runs/<recipe>/<time> unless one is named."""
+    home = Path("runs") / args.recipe
+    if args.out is not None:
+        return args.out
+    if not args.resume:
+        return home / time.strftime("%Y-%m-%d_%H-%M-%S")
+    runs = sorted(p for p in home.glob("*") if (p / "checkpoints").is_dir())
+    if not runs:
+        raise ValueError(f"nothing to resume in {home}; name a folder with --out")
+    return runs[-1]
+
+
+def _about(args: Args, recipe: Recipe, env: Env) -> dict[str, Any]:
+    """Return what identifies the run: provenance and settings."""
+    from robot_rl.learn.export import current_commit
+
+    return {
+        "recipe": args.recipe,
+        "algorithm": recipe.algorithm,
+        "seed": recipe.config.seed,
+        "commit": current_commit(),
+        "command": shlex.join(["robot-rl", *sys.argv[1:]]),
+        "cpus": os.cpu_count(),
+        "num_envs": recipe.num_envs,
+        "task": recipe.task,
+        "robot": env.contract.robot,
+        "contract": env.contract.fingerprint,
+        "config": dataclasses.asdict(recipe.config),
+    }
+
+
+def _export(agent: ppo.Agent, env: Env, about: dict[str, Any], path: Path) -> Path:
+    """Let the policy act, and export it with states and observations from that recording."""
+    import numpy as np
+    import torch
+
+    from robot_rl.learn.export import Provenance, export_policy
+
+    actor = agent.actor.cpu()
+    obs, seen = env.reset()["policy"], []
+    with torch.no_grad():
+        for _ in range(round(2.0 / env.dt_s)):
+            seen.append(obs.numpy()[:_PARITY_STEPS])
+            obs = env.step(actor(obs)).obs["policy"]
+    provenance = Provenance(
+        recipe=about["recipe"],
+        seed=about["seed"],
+        steps=agent.steps,
+        algorithm=about["algorithm"],
+        commit=about["commit"],
+        command=about["command"],
+    )
+    export_policy(
+        actor,
+        env.contract,
+        path,
+        provenance=provenance,
+        joints=env.robot.joints,
+        states=env.recorded_states(min(GOLDEN_STEPS, env.num_envs)),
+        observations=np.concatenate(seen),
+    )
+    return path
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temp = path.with_name(f".{path.name}.tmp")
+    temp.write_text(text)
+    temp.replace(path)

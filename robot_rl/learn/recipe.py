@@ -1,0 +1,56 @@
+"""A recipe: everything that turns a task into a policy, in one frozen value.
+
+A recipe is a file ``policies/recipes/<name>.py`` with a function ``recipe() -> Recipe``.
+
+Knows: names of tasks and algorithms, the number of environments.
+Does not know: how tasks are built, how algorithms learn.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from robot_rl.learn import ppo
+
+ALGORITHMS = ("ppo",)
+"""What ``Recipe.algorithm`` may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that turns a task into a policy."""
+
+    task: str
+    """Name of the task in ``sim/tasks``."""
+    config: ppo.Config
+    """Settings of the algorithm."""
+    algorithm: str = "ppo"
+    """One of ``ALGORITHMS``."""
+    num_envs: int = 256
+    """N, environments that step together."""
+    threads: int = 0
+    """Threads of the physics; 0 is one per CPU."""
+    physics: str = "mujoco_cpu"
+    """Backend of the physics."""
+
+    def __post_init__(self) -> None:
+        if self.algorithm not in ALGORITHMS:
+            raise ValueError(f"no algorithm {self.algorithm!r}; the choices are {ALGORITHMS}")
+        if self.num_envs < 1:
+            raise ValueError(f"recipe: num_envs is {self.num_envs}; it must be at least 1")
+
+
+def vary(
+    recipe: Recipe,
+    *,
+    seed: int | None = None,
+    total_steps: int | None = None,
+    max_minutes: float | None = None,
+    num_envs: int | None = None,
+    exploration: str | None = None,
+) -> Recipe:
+    """Return ``recipe`` with the given numbers in place of its own; None keeps them."""
+    wanted = {"seed": seed, "total_steps": total_steps, "max_minutes": max_minutes, "exploration": exploration}
+    config = dataclasses.replace(recipe.config, **{k: v for k, v in wanted.items() if v is not None})
+    return dataclasses.replace(recipe, config=config, num_envs=num_envs or recipe.num_envs)
