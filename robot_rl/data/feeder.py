@@ -43,7 +43,7 @@ def as_transitions(rows: np.ndarray, reward: Reward) -> dict[str, np.ndarray]:
     ended = (rows["terminated"] != 0) | (rows["truncated"] != 0)
     mode, who = rows["mode"], rows["who"]
     commanded = ((mode == Mode.POLICY) | (mode == Mode.TAKEOVER)) & ((who == Who.POLICY) | (who == Who.HUMAN))
-    seen: np.ndarray = np.isfinite(rows["obs"]).all(-1)
+    seen = np.asarray(np.isfinite(rows["obs"]).all(-1))
     commanded &= ~ended & seen & np.isfinite(rows["sent_action"]).all(-1)
     consecutive = rows["tick"][1:] == rows["tick"][:-1] + np.uint64(1)
     first = np.flatnonzero(commanded[:-1] & consecutive & seen[1:])
