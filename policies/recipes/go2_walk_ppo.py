@@ -7,14 +7,17 @@ from robot_rl.learn.recipe import Recipe
 def recipe() -> Recipe:
     """Return the recipe behind ``policies/released/go2_walk_ppo.onnx``."""
     config = ppo.Config(
-        total_steps=20_000_000,
-        max_minutes=55.0,
-        actor_hidden=(128, 128, 64),
-        critic_hidden=(128, 128, 64),
+        total_steps=24_000_000,
+        max_minutes=56.0,
+        num_steps=32,
         epochs=4,
         minibatches=4,
-        entropy_coef=0.005,
-        log_std=-0.3,
+        learning_rate=3e-4,
+        target_kl=0.015,
+        entropy_coef=0.003,
+        log_std=-0.5,
+        actor_hidden=(128, 128, 64),
+        critic_hidden=(128, 128, 64),
         threads=1,
     )
     return Recipe(task="go2_velocity", config=config, num_envs=256)
