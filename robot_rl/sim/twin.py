@@ -1,7 +1,7 @@
 """The twin: a simulated robot behind ``Driver``, so that the whole runtime runs against physics.
 
 Simulated time follows the loop's clock: ``read`` and ``write`` advance the physics to now, so a target acts as late as
-it is sent and a slow tick is felt. Without a clock of the loop's (``clock="sim"``) every ``write`` is one control period.
+it is sent and a slow tick is felt. Without a clock of the loop's (``clock="sim"``) every ``write`` is one period.
 
 What others ask of it (change a parameter, fail, lift the fallen robot) may come from any thread; it is heard in the
 control thread, at the next ``read`` or ``write``. Like a motor board, the twin damps by itself when writes stop coming.

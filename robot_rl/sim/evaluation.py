@@ -1,0 +1,217 @@
+"""How good a policy is: many episodes of the exported network itself in simulation, over a grid of commands.
+
+Every episode is one copy's first, so that short episodes count as often as long ones. The network runs in onnxruntime,
+one observation at a time, exactly as on the robot. No torch.
+
+Knows: policies as the runtime loads them, worlds, what velocity error means.
+Does not know: how the policy was trained, terminals.
+
+Shapes: E episodes · N copies that run at once · A action · K command.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robot_rl import zoo
+from robot_rl.contract.spec import Command
+from robot_rl.hardware.robot import load_robot
+from robot_rl.runtime.policy import Policy
+from robot_rl.sim.physics import parameter_row
+from robot_rl.sim.task import Outcome, Task
+from robot_rl.sim.world import World, make_physics
+
+SETTLE_S = 1.0
+"""The start of an episode that velocity errors leave out [s]."""
+COPIES = 256
+"""Most episodes that run at once."""
+VELOCITY = ("lin_vel_x", "lin_vel_y", "ang_vel_z")
+"""Commands that make a task one of following velocities."""
+
+Progress = Callable[[int, int], None]
+"""Called with the control steps done and the steps in all; an early end jumps to all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Episodes:
+    """What happened, episode by episode."""
+
+    command: np.ndarray
+    """(E, K)."""
+    fell: np.ndarray
+    """Whether the task ended it, (E,) bool."""
+    returns: np.ndarray
+    """Sum of rewards, (E,)."""
+    length_s: np.ndarray
+    """(E,)."""
+    steps: np.ndarray
+    """Control steps that the errors count, (E,)."""
+    lin_vel: np.ndarray
+    """Sum over these of |v_xy - v_xy*| [m/s], (E,); NaN where the task commands no velocity."""
+    yaw_rate: np.ndarray
+    """Sum over these of |w_z - w_z*| [rad/s], (E,)."""
+
+    def summary(self) -> dict[str, float | int | None]:
+        """Return the numbers that policies are compared by; ``return_ci95`` is half the width of the interval."""
+        n = len(self.returns)
+        counted = int(self.steps.sum())
+        moves = counted > 0 and bool(np.isfinite(self.lin_vel).all())
+        return {
+            "episodes": n,
+            "fall_rate": float(self.fell.mean()),
+            "lin_vel_error": float(self.lin_vel.sum() / counted) if moves else None,
+            "yaw_rate_error": float(self.yaw_rate.sum() / counted) if moves else None,
+            "return_mean": float(self.returns.mean()),
+            "return_ci95": float(1.96 * self.returns.std(ddof=1) / np.sqrt(n)) if n > 1 else None,
+        }
+
+    def where(self, mask: np.ndarray) -> Episodes:
+        """Return the episodes of ``mask``, (E,) bool."""
+        return Episodes(*(getattr(self, f.name)[mask] for f in dataclasses.fields(self)))
+
+
+def evaluate(policy: Path | str, **options: Any) -> dict[str, float | int | None]:
+    """Return ``run_episodes(policy, ...).summary()``: episodes, fall_rate, lin_vel_error and so on."""
+    return run_episodes(policy, **options).summary()
+
+
+def run_episodes(
+    policy: Path | str,
+    *,
+    episodes: int = 200,
+    task: str = "",
+    robot: str = "",
+    seed: int = 0,
+    disturbed: bool = False,
+    changes: Mapping[str, Any] | None = None,
+    threads: int = 0,
+    progress: Progress | None = None,
+) -> Episodes:
+    """Run ``episodes`` episodes of the policy in file ``policy``.
+
+    Args:
+        policy: An exported ``.onnx``; it passes the same customs as on a robot.
+        episodes: How many; commands of the grid are spread over them evenly.
+        task: A file of ``sim/tasks``; the contract's own by default.
+        robot: A folder of ``hardware``; the contract's own by default.
+        seed: Of initial states and disturbances.
+        disturbed: Whether sensor noise, delays, pushes and randomised physics of the task are on.
+        changes: Physical parameters of every copy, as ``Twin.change`` takes them.
+        threads: Physics threads, 0 is one per CPU.
+        progress: Told how far it is.
+
+    Raises:
+        ValueError: The policy is refused, or a name or number is wrong; the reason is given.
+        FileNotFoundError: There is no such policy file.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes is {episodes}; at least 1")
+    loaded, world_task = load_pair(policy, task=task, robot=robot)
+    world_task = world_task if disturbed else undisturbed(world_task)
+    grid = command_grid(loaded.contract.command)
+    commands = grid[np.arange(episodes) * len(grid) // episodes]  # (E, K)
+    limit = round(world_task.episode_s * world_task.rate_hz)
+    parts: list[Episodes] = []
+    for k, begin in enumerate(range(0, episodes, COPIES)):
+        part = commands[begin : begin + COPIES]
+        world = _make_world(loaded, world_task, len(part), (seed, k), changes or {}, threads)
+        tell = _slice_of(progress, k, -(-episodes // COPIES), limit)
+        try:
+            parts.append(_run(world, loaded, part, limit, tell))
+        finally:
+            world.close()
+    return Episodes(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in dataclasses.fields(Episodes)))
+
+
+def load_pair(policy: Path | str, *, task: str = "", robot: str = "") -> tuple[Policy, Task]:
+    """Load a policy and the task to run it in, by default those that its contract names.
+
+    Raises:
+        ValueError: The policy is refused, or the task is not there or not for this robot.
+    """
+    from robot_rl.contract.golden import read_bundle
+
+    path = Path(policy)
+    contract = read_bundle(path).contract
+    made = zoo.load("sim", f"tasks/{task or contract.task}").task()
+    body = load_robot(robot or contract.robot)
+    if made.robot != body.name:
+        raise ValueError(f"task {made.name!r} is for robot {made.robot!r}, not {body.name!r}")
+    return Policy.load(path, body), made
+
+
+def undisturbed(task: Task) -> Task:
+    """Return the task without sensor noise, delays, pushes and randomised physics; initial states stay spread."""
+    return dataclasses.replace(task, noise=False, push=None, randomize={}, delay_substeps=(0, 0))
+
+
+def command_grid(command: Command) -> np.ndarray:
+    """Return every combination of 5 levels of the first command and 3 of each other, (G, K); low to high."""
+    if not command.names:
+        return np.zeros((1, 0))
+    levels = [
+        np.linspace(low, high, 5 if i == 0 else 3) for i, (low, high) in enumerate(zip(command.low, command.high))
+    ]
+    return np.stack(np.meshgrid(*levels, indexing="ij"), axis=-1).reshape(-1, len(levels))
+
+
+def _make_world(
+    policy: Policy, task: Task, n: int, seed: tuple[int, int], changes: Mapping[str, Any], threads: int
+) -> World:
+    physics = make_physics(task, num_envs=n, threads=threads)
+    rows = {name: parameter_row(physics.robot, name, value) for name, value in changes.items()}
+    world = World(task, physics, seed=int(np.random.SeedSequence(seed).generate_state(1)[0]), contract=policy.contract)
+    for name, row in rows.items():
+        physics.randomize(np.arange(n), name, np.repeat(row, n, axis=0))
+    return world
+
+
+def _run(world: World, policy: Policy, commands: np.ndarray, limit: int, progress: Progress) -> Episodes:
+    """Run the first episode of every copy; copies that have ended rest at zero action."""
+    n, settle = world.num_envs, round(SETTLE_S / world.dt_s)
+    found = Episodes(commands, np.zeros(n, bool), *(np.zeros(n) for _ in range(5)))
+    world.commands.fixed = commands
+    obs, alive = world.reset()["policy"], np.ones(n, bool)
+    for step in range(limit):
+        action = np.zeros((n, world.num_actions))
+        for i in np.flatnonzero(alive):
+            action[i] = policy.infer(obs[i])
+        result = world.step(action)
+        found.returns[alive] += result.reward[alive]
+        found.length_s[alive] += world.dt_s
+        if step >= settle:
+            lin_vel, yaw_rate = velocity_error(result.outcome)
+            found.lin_vel[alive] += lin_vel[alive]
+            found.yaw_rate[alive] += yaw_rate[alive]
+            found.steps[alive] += 1
+        found.fell[alive] = result.terminated[alive] >= 1.0
+        alive &= (result.terminated < 1.0) & ~result.truncated
+        obs = result.obs["policy"]
+        progress(step + 1, limit)
+        if not alive.any():
+            break
+    progress(limit, limit)
+    return found
+
+
+def velocity_error(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
+    """Return |v_xy - v_xy*| [m/s] and |w_z - w_z*| [rad/s] after a step, each (N,); NaN without such commands."""
+    names, after = outcome.contract.command.names, outcome.after
+    if not set(VELOCITY) <= set(names) or after.lin_vel_b is None:
+        return (np.full(len(outcome.action), np.nan),) * 2
+    vx, vy, wz = (after.command[:, names.index(name)] for name in VELOCITY)
+    lin_vel = np.hypot(after.lin_vel_b[:, 0] - vx, after.lin_vel_b[:, 1] - vy)
+    return lin_vel, np.abs(after.ang_vel_b[:, 2] - wz)
+
+
+def _slice_of(progress: Progress | None, k: int, parts: int, limit: int) -> Progress:
+    """Return a progress for part ``k`` of ``parts``."""
+    if progress is None:
+        return lambda _done, _total: None
+    return lambda done, _total: progress(k * limit + done, parts * limit)
