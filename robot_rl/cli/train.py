@@ -66,12 +66,7 @@ def run(args: Args) -> int:
     out = _folder(args)
     task = zoo.load("sim", f"tasks/{recipe.task}").task()
     env = make_env(
-        task,
-        num_envs=recipe.num_envs,
-        seed=recipe.config.seed,
-        physics=recipe.physics,
-        threads=recipe.threads,
-        stagger=True,
+        task, num_envs=recipe.num_envs, seed=recipe.config.seed, physics=recipe.physics, threads=recipe.threads
     )
     about = _about(args, recipe, env)
     _write(out / RUN_FILE, json.dumps(about, indent=2))

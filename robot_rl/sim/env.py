@@ -34,20 +34,17 @@ class EnvStep(NamedTuple):
     log: dict[str, float]
 
 
-def make_env(
-    task: Task, *, num_envs: int, seed: int, physics: str = "mujoco_cpu", threads: int = 0, stagger: bool = False
-) -> Env:
-    """Build N environments of ``task``; ``threads`` 0 is one per CPU; ``stagger`` gives first episodes random ages."""
+def make_env(task: Task, *, num_envs: int, seed: int, physics: str = "mujoco_cpu", threads: int = 0) -> Env:
+    """Build N environments of ``task``; ``threads`` 0 is one per CPU."""
     backend = make_physics(task, num_envs=num_envs, physics=physics, threads=threads)
-    return Env(task, backend, seed=seed, stagger=stagger)
+    return Env(task, backend, seed=seed)
 
 
 class Env:
     """N environments in torch."""
 
-    def __init__(self, task: Task, physics: Physics, *, seed: int, stagger: bool = False) -> None:
+    def __init__(self, task: Task, physics: Physics, *, seed: int) -> None:
         """Randomise the copies once; call ``reset`` before the first ``step``."""
-        self._stagger = stagger
         self.world = World(task, physics, seed=seed)
         self.task, self.physics, self.robot = task, physics, physics.robot
         self.contract, self.commands = self.world.contract, self.world.commands
@@ -56,10 +53,11 @@ class Env:
 
     def reset(self) -> dict[str, Tensor]:
         """Reset every copy and return the first observations, each (N, D_group)."""
-        obs = _tensors(self.world.reset())
-        if self._stagger:
-            self.world.stagger()
-        return obs
+        return _tensors(self.world.reset())
+
+    def stagger(self) -> None:
+        """Give the running episodes random ages, so that training does not see them all end at once."""
+        self.world.stagger()
 
     def step(self, action: Tensor) -> EnvStep:
         """Apply raw actions in [-1, 1], shape (N, A), for one control period."""
