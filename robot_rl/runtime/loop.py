@@ -27,6 +27,7 @@ from robot_rl.runtime.mailbox import Inbox
 from robot_rl.runtime.modes import Request, Situation, names, step
 from robot_rl.runtime.orders import NEVER, Orders
 from robot_rl.runtime.policy import Policy
+from robot_rl.runtime.probe import Probe
 from robot_rl.runtime.recorder import Recorder
 from robot_rl.runtime.rows import DRIVING, Moment, RowLog
 from robot_rl.runtime.shield import Reason, Shield
@@ -48,6 +49,9 @@ class LoopConfig:
     """Time of a take-over or a hand-back."""
     on_command_loss: Literal["damp", "zero"] = "damp"
     """What POLICY does when a source of commands falls silent; a lost person in TAKEOVER always means DAMP."""
+    explore: float = 0.0
+    """Deviation of exploration noise on the policy's action, in [0, 0.5]; ``requests.explore`` changes it."""
+    explore_seed: int = 0
     swap: SwapConfig = field(default_factory=SwapConfig)
 
 
@@ -116,6 +120,7 @@ class ControlLoop:
         self.events: Inbox[dict[str, Any]] = Inbox(256)
         """What happened, for an operator's display; the recorder gets the same."""
         self.takeover = Takeover(contract.num_actions, period_s=clock.period_s, ramp_s=config.ramp_s)
+        self.probe = Probe(contract.num_actions, std=config.explore, seed=config.explore_seed)
         self.ticks = TickLog()
         self.shield = Shield(robot)
         self._observer = Observer(contract, robot.joints)
@@ -248,6 +253,7 @@ class ControlLoop:
         elif mode is Mode.POLICY and was is Mode.STAND:
             self._observer.reset()
             self.takeover.reset()
+            self.probe.reset()
             self._last_action = self._zero_action
         elif mode is Mode.TAKEOVER:
             self.requests.expect_human(now_s)
@@ -268,7 +274,7 @@ class ControlLoop:
         self._infer_s = time.perf_counter() - begin
         self.swap.shadow(self._obs)
         return self.takeover.blend(
-            self._policy_action,
+            self.probe(self._policy_action),
             self.requests.human_now,
             engaged=mode is Mode.TAKEOVER,
             tick=self._tick,
@@ -297,6 +303,10 @@ class ControlLoop:
         """Hand on what the swap has to say, and a label that was given."""
         while (event := self.swap.events.take()) is not None:
             self._emit(event)
+        std = self.requests.next_explore()
+        if std is not None:
+            self.probe.std = std
+            self._tell("explore", std=std)
         label = self.requests.next_label()
         if label is not None:
             if self._rows is not None:

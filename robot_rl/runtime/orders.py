@@ -19,6 +19,7 @@ import numpy as np
 from robot_rl.contract.spec import Contract
 from robot_rl.runtime.mailbox import Inbox, Mailbox
 from robot_rl.runtime.modes import Request
+from robot_rl.runtime.probe import check_std
 
 NEVER = math.inf
 
@@ -43,6 +44,7 @@ class Orders:
         self._command: Mailbox[np.ndarray] = Mailbox()
         self._human: Mailbox[np.ndarray] = Mailbox()
         self._label: Mailbox[int] = Mailbox()
+        self._explore: Mailbox[float] = Mailbox()
 
     # -- any thread ---------------------------------------------------------------------------------------------------
 
@@ -88,6 +90,14 @@ class Orders:
             raise ValueError(f"label is {label}; the choices are 1 (success), -1 (failure), 0 (none)")
         self._label.put(label)
 
+    def explore(self, std: float) -> None:
+        """Set the deviation of the exploration noise, 0 for none.
+
+        Raises:
+            ValueError: It is out of its range.
+        """
+        self._explore.put(check_std(std))
+
     # -- control thread -----------------------------------------------------------------------------------------------
 
     def listen(self, now_s: float) -> None:
@@ -115,6 +125,10 @@ class Orders:
     def next_label(self) -> int | None:
         """Return a label that was given, else None."""
         return self._label.take()
+
+    def next_explore(self) -> float | None:
+        """Return a new deviation of the exploration noise, else None."""
+        return self._explore.take()
 
 
 def _checked(name: str, values: Sequence[float] | np.ndarray, count: int, names: object) -> np.ndarray:
