@@ -26,13 +26,17 @@ from robot_rl.data.transition import Mode, Who
 Reward: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """``(rows_t, rows_t1) -> reward``: structured arrays (n,) in, float (n,) out, of the steps from each t to its t1."""
 
+Features: TypeAlias = Callable[[np.ndarray], np.ndarray]
+"""``(rows) -> numbers``: structured array (n,) in, (n, k) out."""
 
-def as_transitions(rows: np.ndarray, reward: Reward) -> dict[str, np.ndarray]:
+
+def as_transitions(rows: np.ndarray, reward: Reward, features: Features | None = None) -> dict[str, np.ndarray]:
     """Return the transitions in rows of one process, in the order they were recorded.
 
     Args:
         rows: Structured array (n,), possibly of several episodes, possibly with gaps.
         reward: The task's reward.
+        features: What the critics see beside the policy's observation, appended to ``obs`` and ``next_obs``.
 
     Returns:
         The columns of ``replay.transition_columns``, float32; empty where no two rows belong together.
@@ -52,12 +56,16 @@ def as_transitions(rows: np.ndarray, reward: Reward) -> dict[str, np.ndarray]:
     if rewards.shape != (first.size,):
         raise ValueError(f"the reward of {first.size} transitions has the shape {rewards.shape}; expected one each")
     return {
-        "obs": now["obs"],
+        "obs": _widened(now, features),
         "action": now["sent_action"],
         "reward": rewards,
-        "next_obs": then["obs"],
+        "next_obs": _widened(then, features),
         "terminated": then["terminated"].astype(np.float32),
     }
+
+
+def _widened(rows: np.ndarray, features: Features | None) -> np.ndarray:
+    return rows["obs"] if features is None else np.concatenate((rows["obs"], features(rows)), -1)
 
 
 class Feeder:
@@ -68,6 +76,7 @@ class Feeder:
         contract: Rows of other contracts are left out and listed as set aside.
         replay: Takes the transitions; its columns are those of ``replay.transition_columns``.
         reward: The task's reward.
+        features: What the critics see beside the policy's observation; None is nothing.
         state: What ``state_dict`` returned in an earlier life; None starts at the beginning of the store.
 
     Raises:
@@ -75,12 +84,19 @@ class Feeder:
     """
 
     def __init__(
-        self, folder: Path, contract: Contract, replay: Replay, reward: Reward, *, state: dict[str, Any] | None = None
+        self,
+        folder: Path,
+        contract: Contract,
+        replay: Replay,
+        reward: Reward,
+        *,
+        features: Features | None = None,
+        state: dict[str, Any] | None = None,
     ) -> None:
         self.replay = replay
         self.events: list[dict[str, Any]] = []
         """Events seen by the last ``poll``."""
-        self._reward = reward
+        self._reward, self._features = reward, features
         self._reader = EpisodeReader.follow(folder, contract=contract, cursor=state["cursor"] if state else None)
         self._last: dict[str, bytes] = {}  # newest row per writer: the first half of a transition to come
         if state:
@@ -102,7 +118,7 @@ class Feeder:
                     self._last.pop(writer, None)
                 continue
             last = np.frombuffer(self._last.get(writer, b""), item.rows.dtype)
-            columns = as_transitions(np.concatenate([last, item.rows]), self._reward)
+            columns = as_transitions(np.concatenate([last, item.rows]), self._reward, self._features)
             if len(columns["reward"]):
                 self.replay.extend(columns)
             self._last[writer] = item.rows[-1:].tobytes()
