@@ -12,13 +12,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
 
 from robot_rl.contract.arrays import Array, like, namespace
-from robot_rl.contract.spec import Contract
+from robot_rl.contract.spec import Contract, ObsTerm
 from robot_rl.contract.state import JointTarget, RobotState
-from robot_rl.contract.terms import find_term
+from robot_rl.contract.terms import Term, find_term
+
+_FIELDS = attrgetter(*(f.name for f in dataclasses.fields(RobotState)))
 
 Noise = Callable[[str, Array], Array]
 """Maps (term name, raw term) to the corrupted raw term; training only."""
@@ -53,16 +57,20 @@ class Observer:
         self.contract = contract
         self.batch = batch
         indices = joint_indices(contract, joints)
-        self._order = None if indices == list(range(len(joints))) else indices
+        self._order = None if indices == list(range(len(joints))) else np.array(indices, dtype=np.intp)
         self._terms = [(term, find_term(term.name)) for term in contract.obs]
         self._history: dict[str, Array] = {}
+        self._one = _OneRobot(contract)
 
     def reset(self) -> None:
         """Forget every history; the next frame fills them whole."""
         self._history.clear()
+        self._one.empty = True
 
     def __call__(self, state: RobotState, noise: Noise | None = None) -> Array:
         """Return the observation, shape (..., D), float32; advances the histories by one frame."""
+        if noise is None and type(state.joint_pos) is np.ndarray and state.joint_pos.ndim == 1:
+            return self._one.observe(self._in_order(state))
         return self._observe(state, noise, None)
 
     def restart(self, state: RobotState, ids: Array, noise: Noise | None = None) -> Array:
@@ -91,12 +99,11 @@ class Observer:
         if self._order is None:
             return state
         order = self._order
-        return dataclasses.replace(
-            state,
-            joint_pos=state.joint_pos[..., order],
-            joint_vel=state.joint_vel[..., order],
-            joint_effort=state.joint_effort[..., order],
-        )
+        ordered = RobotState(*_FIELDS(state))
+        ordered.joint_pos = state.joint_pos[..., order]
+        ordered.joint_vel = state.joint_vel[..., order]
+        ordered.joint_effort = state.joint_effort[..., order]
+        return ordered
 
     def _remember(self, name: str, frames: int, x: Array, ids: Array | None) -> Array:
         """Append ``x`` to the history of a term and return it flat, oldest first, (..., H*k)."""
@@ -114,20 +121,72 @@ class Observer:
         return past.reshape(*x.shape[:-1], frames * x.shape[-1])
 
 
+class _OneRobot:
+    """The same order of operations for one robot in NumPy, on whole rows: the control thread runs it every tick."""
+
+    def __init__(self, contract: Contract) -> None:
+        self.contract = contract
+        self.empty = True
+        """Whether the next frame fills the histories."""
+        self._frames: list[tuple[ObsTerm, Term, slice]] = []
+        self._blocks: list[tuple[slice, slice, int]] = []  # in the row of frames, in the observation, frames
+        frame = column = 0
+        for term in contract.obs:
+            part = slice(frame, frame + term.size)
+            self._frames.append((term, find_term(term.name), part))
+            self._blocks.append((part, slice(column, column + term.width), term.history))
+            frame, column = frame + term.size, column + term.width
+        self._raw = np.zeros(frame)
+        self._row = np.zeros(column)
+        self._scale = np.array([factor for term in contract.obs for factor in term.scale])
+        bounds = [term.clip or (-np.inf, np.inf) for term in contract.obs for _ in range(term.size)]
+        self._low, self._high = np.array(bounds, dtype=np.float64).reshape(-1, 2).T.copy()
+        self._clips = any(term.clip for term in contract.obs)
+
+    def observe(self, state: RobotState) -> Array:
+        """Return the observation of a state in contract order, shape (D,), float32; the array is new."""
+        raw, contract = self._raw, self.contract
+        for term, function, part in self._frames:
+            x = function(state, contract)
+            if x.shape != (term.size,):
+                raise ValueError(f"obs term {term.name!r} has shape {x.shape}; the contract says ({term.size},)")
+            raw[part] = x
+        if self._clips:
+            np.maximum(raw, self._low, out=raw)
+            np.minimum(raw, self._high, out=raw)
+        if len(self._row) == len(raw):  # no histories
+            return np.multiply(raw, self._scale, out=self._row).astype(np.float32)
+        raw *= self._scale
+        row = self._row
+        for frame, block, frames in self._blocks:
+            size = frame.stop - frame.start
+            if frames == 1:
+                row[block] = raw[frame]
+            elif self.empty:
+                row[block].reshape(frames, size)[:] = raw[frame]
+            else:
+                row[block.start : block.stop - size] = row[block.start + size : block.stop]
+                row[block.stop - size : block.stop] = raw[frame]
+        self.empty = False
+        return row.astype(np.float32)
+
+
 class ActionMap:
     """Turn raw actions into joint targets of the robot, and targets back into actions."""
 
     def __init__(self, contract: Contract, joints: Sequence[str]) -> None:
         """Prepare for a robot with joints in the order of ``joints``; raise ValueError where the names differ."""
         self.contract = contract
-        n = len(contract.joints)
-        self._indices = joint_indices(contract, joints)[:n]  # where action i goes in the robot's order
-        self._whole = self._indices == list(range(len(joints)))
+        indices = joint_indices(contract, joints)[: len(contract.joints)]
+        self._indices = np.array(indices, dtype=np.intp)  # where action i goes in the robot's order
+        self._whole = indices == list(range(len(joints)))
         self._num_joints = len(joints)
-        self._constants: dict[str, tuple[Array, ...]] = {}
+        self._constants: dict[tuple[Any, Any], tuple[Array, ...]] = {}
 
     def target(self, action: Array, state: RobotState) -> JointTarget:
         """Apply the action law; the result is in the robot's order, each field (..., J), passive joints zero.
+
+        Stiffness and damping of one NumPy robot are shared, read-only arrays.
 
         Args:
             action: Raw action, shape (..., A), clipped here to the contract's bounds.
@@ -135,21 +194,25 @@ class ActionMap:
         """
         law = self.contract.action
         scale, offset, stiffness, damping = self._numbers(action)
-        value = namespace(action).clip(action, *law.clip) * scale
-        if law.kind == "joint_effort":
-            zeros = value * 0.0
-            return self._full(zeros, zeros, value, stiffness, damping)
+        value = _clip(action, *law.clip) * scale
         if law.kind == "joint_position_relative":
             value = value + as_kind(state.joint_pos, value)[..., self._indices]
-        else:
+        elif law.kind == "joint_position":
             value = value + offset
-        return self._full(value, value * 0.0, value * 0.0, stiffness, damping)
+        value = value if self._whole else self._scatter(value)
+        if value.ndim > 1:
+            xp = namespace(value)
+            stiffness, damping = xp.broadcast_to(stiffness, value.shape), xp.broadcast_to(damping, value.shape)
+        zeros = namespace(value).zeros_like
+        if law.kind == "joint_effort":
+            return JointTarget(zeros(value), zeros(value), value, stiffness, damping)
+        return JointTarget(value, zeros(value), zeros(value), stiffness, damping)
 
     def action(self, target: JointTarget, state: RobotState) -> Array:
         """Return the raw action that would give ``target``, shape (..., A); the inverse of ``target``."""
         law = self.contract.action
         value = target.effort_ff if law.kind == "joint_effort" else target.pos
-        value = value[..., self._indices]
+        value = value if self._whole else value[..., self._indices]
         scale, offset, _, _ = self._numbers(value)
         if law.kind == "joint_position":
             value = value - offset
@@ -158,29 +221,34 @@ class ActionMap:
         return value / scale
 
     def _numbers(self, x: Array) -> tuple[Array, ...]:
-        """Return scale, offset, stiffness, damping in the namespace and type of ``x``, cached."""
-        key = f"{namespace(x).__name__} {x.dtype} {getattr(x, 'device', '')}"
-        if key not in self._constants:
+        """Return scale (A,), offset (A,), stiffness (J,), damping (J,) in type and on the device of ``x``, cached."""
+        key = (x.dtype, None if type(x) is np.ndarray else getattr(x, "device", None))
+        found = self._constants.get(key)
+        if found is None:
             c = self.contract
-            self._constants[key] = tuple(
-                like(values, x) for values in (c.action.scale, c.action.offset, c.stiffness, c.damping)
-            )
-        return self._constants[key]
-
-    def _full(self, pos: Array, vel: Array, effort: Array, stiffness: Array, damping: Array) -> JointTarget:
-        xp = namespace(pos)
-        fields = (pos, vel, effort, xp.broadcast_to(stiffness, pos.shape), xp.broadcast_to(damping, pos.shape))
-        if self._whole:
-            return JointTarget(*fields)
-        return JointTarget(*(self._scatter(x) for x in fields))
+            scale, offset, *gains = (like(v, x) for v in (c.action.scale, c.action.offset, c.stiffness, c.damping))
+            found = (scale, offset, *(gain if self._whole else self._scatter(gain) for gain in gains))
+            for constant in found:
+                if type(constant) is np.ndarray:
+                    constant.flags.writeable = False
+            self._constants[key] = found
+        return found
 
     def _scatter(self, x: Array) -> Array:
-        xp = namespace(x)
-        full = xp.zeros((*x.shape[:-1], self._num_joints), dtype=x.dtype)
-        if xp is not np:
-            full = full.to(x.device)
+        """Put values of the contract's joints, (..., A), at their places in the robot's order, (..., J); else zero."""
+        if namespace(x) is np:
+            full = np.zeros((*x.shape[:-1], self._num_joints), dtype=x.dtype)
+        else:
+            full = x.new_zeros((*x.shape[:-1], self._num_joints))
         full[..., self._indices] = x
         return full
+
+
+def _clip(x: Array, low: float, high: float) -> Array:
+    """``numpy.clip`` without its wrapper, which costs more than the work on one robot's action."""
+    if type(x) is np.ndarray:
+        return np.minimum(np.maximum(x, x.dtype.type(low)), x.dtype.type(high))
+    return namespace(x).clip(x, low, high)
 
 
 def as_float32(x: Array) -> Array:

@@ -7,6 +7,7 @@ Does not know: torch itself; it is only found where somebody else has imported i
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -29,9 +30,17 @@ def namespace(x: Array) -> ModuleType:
 def like(values: Any, x: Array) -> Array:
     """Return ``values`` as an array of the namespace, floating type and device of ``x``."""
     if namespace(x) is np:
-        return np.asarray(values, dtype=x.dtype)
+        return _constant(values, x.dtype) if type(values) is tuple else np.asarray(values, dtype=x.dtype)
     torch = sys.modules["torch"]
     return torch.as_tensor(values, dtype=x.dtype, device=x.device)
+
+
+@lru_cache(maxsize=256)
+def _constant(values: tuple[float, ...], dtype: np.dtype[Any]) -> Array:
+    """Return a tuple as a shared, read-only array; a control tick asks for the same few again and again."""
+    array = np.array(values, dtype=dtype)
+    array.flags.writeable = False
+    return array
 
 
 def as_float(flag: Array, x: Array) -> Array:

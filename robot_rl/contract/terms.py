@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from robot_rl.contract.arrays import Array, like, namespace
 from robot_rl.contract.spec import Contract
 from robot_rl.contract.state import RobotState
@@ -25,8 +27,12 @@ def base_ang_vel(state: RobotState, contract: Contract) -> Array:
 
 def projected_gravity(state: RobotState, contract: Contract) -> Array:
     """Unit vector of gravity in the body frame, R(q)^T (0, 0, -1), (..., 3); (0, 0, -1) when upright."""
-    xp = namespace(state.quat_xyzw)
-    x, y, z, w = (state.quat_xyzw[..., i] for i in range(4))
+    q = state.quat_xyzw
+    if type(q) is np.ndarray and q.ndim == 1:  # one robot: numbers are ten times faster than arrays of one element
+        x, y, z, w = q.tolist()
+        return np.array((2.0 * (w * y - x * z), -2.0 * (y * z + w * x), 2.0 * (x * x + y * y) - 1.0), dtype=q.dtype)
+    xp = namespace(q)
+    x, y, z, w = (q[..., i] for i in range(4))
     return xp.stack((2.0 * (w * y - x * z), -2.0 * (y * z + w * x), 2.0 * (x * x + y * y) - 1.0), -1)
 
 
