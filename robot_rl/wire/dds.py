@@ -19,8 +19,17 @@ from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
-from cyclonedds._clayer import ddspy_take, ddspy_write  # pyright: ignore[reportAttributeAccessIssue]
-from cyclonedds.core import DDSException, GuardCondition, InstanceState, ReadCondition, SampleState, ViewState, WaitSet
+from cyclonedds._clayer import ddspy_take, ddspy_write
+from cyclonedds.core import (
+    DDSException,
+    Entity,
+    GuardCondition,
+    InstanceState,
+    ReadCondition,
+    SampleState,
+    ViewState,
+    WaitSet,
+)
 from cyclonedds.domain import Domain, DomainParticipant
 from cyclonedds.idl import make_idl_struct, types
 from cyclonedds.pub import DataWriter
@@ -85,7 +94,7 @@ class DdsTransport:
 
     def publish_raw(self, topic: Topic[Any], raw: bytes) -> None:
         """Send a message that is CDR already, header included."""
-        code = ddspy_write(self._writer(topic)._ref, raw)
+        code = ddspy_write(_handle(self._writer(topic)), raw)
         if code < 0:
             error = DDSException(code, f"writing {topic.name}")
             raise ConnectionError(f"DDS did not take a message of {topic.name!r}: {error}")
@@ -168,14 +177,16 @@ class DdsTransport:
 
     def _announce(self) -> None:
         """Tell ROS which node these endpoints belong to; without it ``ros2 node`` does not see us."""
-        message = _entities_info(
+        ddspy_write(_handle(self._info), cdr.encode(self._entities()))
+
+    def _entities(self) -> _EntitiesInfo:
+        return _entities_info(
             self._participant.guid.bytes,
             node=self.node,
             namespace=self.namespace,
             readers=[entry[0].guid.bytes for entry in self._readers.values()],
             writers=[writer.guid.bytes for writer in self._writers.values()],
         )
-        ddspy_write(self._info._ref, cdr.encode(message))
 
     def _run(self) -> None:
         while not self._closed:
@@ -188,12 +199,17 @@ class DdsTransport:
 
     def _drain(self, reader: DataReader[Any], name: str, on_bytes: Callable[[bytes], None]) -> None:
         """Deliver everything that waits in one reader. A sample without valid data says that a writer is gone."""
-        taken = ddspy_take(reader._ref, _ANY, _TAKE)
+        taken = ddspy_take(_handle(reader), _ANY, _TAKE)
         if isinstance(taken, int):
             return  # the reader was closed from another thread
         for raw, info in taken:
             if info.valid_data and not self._closed:
                 deliver(on_bytes, raw, name)
+
+
+def _handle(entity: Entity) -> int:
+    """Return the number that Cyclone's raw functions want."""
+    return entity._ref  # pyright: ignore[reportPrivateUsage]
 
 
 def _domain_from_environment() -> int:
@@ -231,7 +247,8 @@ def domain_config(environ: Any) -> str:
         raise ValueError(f"ROS_AUTOMATIC_DISCOVERY_RANGE is {reach!r}; the choices are {choices}")
     peers = [p for p in environ.get("ROS_STATIC_PEERS", "").split(";") if p]
     general, discovery = "", "<ParticipantIndex>auto</ParticipantIndex>"
-    discovery += "<MaxAutoParticipantIndex>120</MaxAutoParticipantIndex>"
+    discovery += "<MaxAutoParticipantIndex>32</MaxAutoParticipantIndex>"  # as rmw_cyclonedds
+    discovery += "<SPDPInterval>1s</SPDPInterval>"  # the default of 30 s is what one lost packet costs a restarted peer
     if reach == "LOCALHOST":
         general = '<Interfaces><NetworkInterface address="127.0.0.1"/></Interfaces>'
         general += "<AllowMulticast>false</AllowMulticast>"

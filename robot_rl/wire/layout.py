@@ -174,13 +174,17 @@ M = TypeVar("M")
 
 def frozen_copy(message: M) -> M:
     """Return a deep copy whose arrays are read-only: what a receiver in another process would see."""
-    value: Any = message
+    return _freeze(message)
+
+
+def _freeze(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         copy = value.copy()
         copy.flags.writeable = False
-        return copy  # pyright: ignore[reportReturnType]
+        return copy
     if isinstance(value, tuple):
-        return tuple(frozen_copy(v) for v in value)  # pyright: ignore[reportReturnType]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return type(value)(*(frozen_copy(getattr(value, f.name)) for f in dataclasses.fields(value)))
+        return tuple(_freeze(v) for v in value)
+    if dataclasses.is_dataclass(value):
+        make: Any = type(value)
+        return make(*(_freeze(getattr(value, f.name)) for f in dataclasses.fields(value)))
     return value

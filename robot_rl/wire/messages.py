@@ -20,11 +20,8 @@ from robot_rl.wire.standard import Header, KeyValue
 
 M = TypeVar("M")
 
-REQUESTS = ("mode", "estop", "rearm", "label", "takeover")
+REQUESTS = ("mode", "estop", "rearm", "label", "takeover", "explore", "change", "lift")
 """What a person may ask for; ``Request.kind`` is one of these."""
-
-EVENTS = ("accepted", "refused", "swapped", "rolled_back", "mode", "estop", "episode")
-"""What happened; ``PolicyEvent.kind`` is one of these."""
 
 
 @message("robot_rl_msgs/msg/PolicyStatus")
@@ -38,29 +35,36 @@ class PolicyStatus:
     """``robot_rl.data.transition.Who``: 0 none, 1 policy, 2 human, 3 runtime."""
     estop: bool = False
     """Whether the emergency stop is latched; only a rearm clears it."""
+    stood_up: bool = False
+    """Whether the robot stands, so that the policy may start."""
     tick: UInt64 = 0
     rate_hz: Float64 = 0.0
     policy: str = ""
-    """SHA-256 of the policy file in force, 64 hex digits; empty without a policy."""
+    """SHA-256 of the policy file in force, 64 hex digits."""
+    policy_path: str = ""
+    stage: str = ""
+    """Where the newest candidate stands: idle, shadow, probation."""
+    fault: tuple[str, ...] = ()
+    """Why the robot last fell back to damping; names of ``robot_rl.runtime.shield.Reason``."""
     reasons: tuple[str, ...] = ()
-    """Names of the shield's reasons since the last status."""
+    """What the shield or the loop changed in the last tick; the same names."""
     command: Float64Seq = field(default_factory=lambda: np.zeros(0))
-    """The command in force [m/s, m/s, rad/s]."""
-    state_age_s: Float64 = 0.0
-    infer_s: Float64 = 0.0
-    tick_s: Float64 = 0.0
-    late_s: Float64 = 0.0
+    """The command in force, as the contract names it [m/s, m/s, rad/s]."""
+    work_p50_s: Float64 = 0.0
+    """Time that a tick takes, without the wait, over the last few thousand ticks [s]."""
+    work_p99_s: Float64 = 0.0
+    work_max_s: Float64 = 0.0
+    late_p99_s: Float64 = 0.0
+    """How late a tick began [s]."""
     late_max_s: Float64 = 0.0
-    """The worst lateness since the last status."""
     overruns: UInt64 = 0
-    """Ticks that began more than one period late."""
+    """Deadlines that passed while a tick still ran."""
+    drops: UInt64 = 0
+    """Ticks that the recorder lost."""
     swaps: UInt32 = 0
     rollbacks: UInt32 = 0
     refusals: UInt32 = 0
-    recorded: UInt64 = 0
-    """Ticks that the recorder took."""
-    drops: UInt64 = 0
-    """Ticks that the recorder could not take."""
+    """Policies that were refused."""
 
 
 @message("robot_rl_msgs/msg/PolicyOffer")
@@ -84,11 +88,13 @@ class PolicyEvent:
 
     header: Header = Header()
     kind: str = ""
-    """One of ``EVENTS``."""
+    """The runtime's name of it, e.g. swap, swap_refused, swap_rolled_back, mode, estop."""
     policy: str = ""
-    """SHA-256 of the policy that it is about; empty for none."""
+    """SHA-256 of the policy that drives from now on; empty where the event is not about one."""
     tick: UInt64 = 0
     reason: str = ""
+    detail: str = ""
+    """Everything the runtime said, a JSON object."""
 
 
 @message("robot_rl_msgs/msg/Request")
@@ -101,7 +107,8 @@ class Request:
     kind: str = ""
     """One of ``REQUESTS``."""
     value: str = ""
-    """mode: ``damp stand policy off`` · label: ``success failure`` · takeover: ``on off`` · else empty."""
+    """mode: ``off damp stand policy``; label: ``success failure``; takeover: ``on off``; explore: a deviation in
+    [0, 0.5]; change (a simulated robot only): JSON of physical parameters; else empty."""
 
 
 @message("robot_rl_msgs/msg/RequestReply")

@@ -1,0 +1,1 @@
+"""ROS 2 nodes of robot_rl; all they do is in the library."""
