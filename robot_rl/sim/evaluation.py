@@ -12,7 +12,7 @@ Shapes: E episodes · N copies that run at once · A action · K command.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ def run_episodes(
     parts: list[Episodes] = []
     for k, begin in enumerate(range(0, episodes, COPIES)):
         part = commands[begin : begin + COPIES]
-        world = _make_world(loaded, world_task, len(part), (seed, k), changes or {}, threads)
+        world = make_world(loaded, world_task, len(part), seed=(seed, k), changes=changes, threads=threads)
         tell = _slice_of(progress, k, -(-episodes // COPIES), limit)
         try:
             parts.append(_run(world, loaded, part, limit, tell))
@@ -146,6 +146,36 @@ def load_pair(policy: Path | str, *, task: str = "", robot: str = "") -> tuple[P
     return Policy.load(path, body), made
 
 
+def make_world(
+    policy: Policy,
+    task: Task,
+    num_envs: int,
+    *,
+    seed: int | Sequence[int],
+    changes: Mapping[str, Any] | None = None,
+    threads: int = 0,
+) -> World:
+    """Build N copies of the task that observe and act by the policy's own contract.
+
+    Args:
+        policy: Whose contract holds.
+        task: What is rewarded, ended and disturbed.
+        num_envs: Copies.
+        seed: Of everything that is drawn.
+        changes: Physical parameters of every copy, as ``Twin.change`` takes them.
+        threads: Physics threads, 0 is one per CPU.
+
+    Raises:
+        ValueError: A parameter does not exist, or the task's rates are not the contract's.
+    """
+    physics = make_physics(task, num_envs=num_envs, threads=threads)
+    rows = {name: parameter_row(physics.robot, name, value) for name, value in (changes or {}).items()}
+    world = World(task, physics, seed=seed, contract=policy.contract)
+    for name, row in rows.items():
+        physics.randomize(np.arange(num_envs), name, np.repeat(row, num_envs, axis=0))
+    return world
+
+
 def undisturbed(task: Task) -> Task:
     """Return the task without sensor noise, delays, pushes and randomised physics; initial states stay spread."""
     return dataclasses.replace(task, noise=False, push=None, randomize={}, delay_substeps=(0, 0))
@@ -156,20 +186,10 @@ def command_grid(command: Command) -> np.ndarray:
     if not command.names:
         return np.zeros((1, 0))
     levels = [
-        np.linspace(low, high, 5 if i == 0 else 3) for i, (low, high) in enumerate(zip(command.low, command.high))
+        np.linspace(low, high, 5 if i == 0 else 3)
+        for i, (low, high) in enumerate(zip(command.low, command.high, strict=True))
     ]
     return np.stack(np.meshgrid(*levels, indexing="ij"), axis=-1).reshape(-1, len(levels))
-
-
-def _make_world(
-    policy: Policy, task: Task, n: int, seed: tuple[int, int], changes: Mapping[str, Any], threads: int
-) -> World:
-    physics = make_physics(task, num_envs=n, threads=threads)
-    rows = {name: parameter_row(physics.robot, name, value) for name, value in changes.items()}
-    world = World(task, physics, seed=int(np.random.SeedSequence(seed).generate_state(1)[0]), contract=policy.contract)
-    for name, row in rows.items():
-        physics.randomize(np.arange(n), name, np.repeat(row, n, axis=0))
-    return world
 
 
 def _run(world: World, policy: Policy, commands: np.ndarray, limit: int, progress: Progress) -> Episodes:
@@ -204,7 +224,8 @@ def velocity_error(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
     """Return |v_xy - v_xy*| [m/s] and |w_z - w_z*| [rad/s] after a step, each (N,); NaN without such commands."""
     names, after = outcome.contract.command.names, outcome.after
     if not set(VELOCITY) <= set(names) or after.lin_vel_b is None:
-        return (np.full(len(outcome.action), np.nan),) * 2
+        unknown = np.full(len(outcome.action), np.nan)
+        return unknown, unknown
     vx, vy, wz = (after.command[:, names.index(name)] for name in VELOCITY)
     lin_vel = np.hypot(after.lin_vel_b[:, 0] - vx, after.lin_vel_b[:, 1] - vy)
     return lin_vel, np.abs(after.ang_vel_b[:, 2] - wz)

@@ -115,7 +115,7 @@ class MujocoCpu:
             self._randomize_base(ids, name, value)
         elif name == "friction":
             friction = self._batch.expand("geom_friction")
-            friction[np.ix_(ids, self._ground_geoms, [0])] = value[:, :, None]
+            friction[ids[:, None], self._ground_geoms[None, :], 0] = value
         elif name == "motor_strength":
             self._strength[ids] = value[:, self._motor_joint]
             self._write_gains()
@@ -135,8 +135,7 @@ class MujocoCpu:
             if self._renderer is not None:
                 self._renderer.close()
             self._renderer = mujoco.Renderer(self.model, height, width)
-        data = self._batch.get_data(index)
-        mujoco.mj_forward(self.model, data)
+        data = self.copy(index)
         camera = mujoco.MjvCamera()
         camera.type = mujoco.mjtCamera.mjCAMERA_FREE
         camera.lookat[:] = data.xpos[1] if self.robot.floating_base else (0.0, 0.0, 0.5)
@@ -145,6 +144,12 @@ class MujocoCpu:
         )
         self._renderer.update_scene(data, camera)
         return self._renderer.render()
+
+    def copy(self, index: int = 0, data: Any = None) -> Any:
+        """Return copy ``index`` as ``MjData`` of ``model``, everything derived from its state; for viewers."""
+        data = self._batch.get_data(index, data)
+        mujoco.mj_forward(self.model, data)
+        return data
 
     def close(self) -> None:
         """Free the render context; the threads go with the batch."""

@@ -114,7 +114,7 @@ def feet_air_time(threshold_s: float) -> OutcomeTerm:
     def feet_air_time(o: Outcome) -> Array:
         touch = as_float(o.after.foot_contact > 0.5, o.action)  # type: ignore[operator]
         first = touch * as_float(o.foot_air_s > 0.0, o.action)  # type: ignore[operator]
-        gain = ((namespace(touch).clip(o.foot_air_s, None, 0.5) - threshold_s) * first).sum(-1)  # type: ignore[arg-type]
+        gain = ((namespace(touch).clip(o.foot_air_s, None, 0.5) - threshold_s) * first).sum(-1)
         return gain * as_float(moving(o.after.command), gain) / o.dt_s
 
     return feet_air_time

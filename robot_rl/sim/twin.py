@@ -228,9 +228,8 @@ class Twin:
 
     def _measure(self) -> RobotState:
         state, noise = self._physics.state(), self._noise
-        one = RobotState(
-            **{f.name: None if (x := getattr(state, f.name)) is None else x[0] for f in dataclasses.fields(state)}  # type: ignore[arg-type]  # field by field
-        )
+        rows = {f.name: None if (x := getattr(state, f.name)) is None else x[0] for f in dataclasses.fields(state)}
+        one = RobotState(**rows)
         one.stamp_s = self.time_s
         for name, half in (
             ("joint_pos", noise.joint_pos),

@@ -11,6 +11,7 @@ Shapes: N environments · D observation · A action · F feet.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -58,7 +59,9 @@ def make_physics(task: Task, *, num_envs: int, physics: str = "mujoco_cpu", thre
 class World:
     """N environments; see the module's docstring for the order of a step."""
 
-    def __init__(self, task: Task, physics: Physics, *, seed: int, contract: Contract | None = None) -> None:
+    def __init__(
+        self, task: Task, physics: Physics, *, seed: int | Sequence[int], contract: Contract | None = None
+    ) -> None:
         """Randomise the copies once; call ``reset`` before the first ``step``.
 
         Args:
@@ -260,7 +263,7 @@ def state_rows(state: RobotState, ids: np.ndarray | slice) -> RobotState:
         for f in dataclasses.fields(RobotState)
         for value in (getattr(state, f.name),)
     }
-    return RobotState(**rows)  # type: ignore[arg-type]  # built field by field
+    return RobotState(**rows)
 
 
 def _check_rates(task: Task, physics: Physics, contract: Contract | None) -> None:
