@@ -60,14 +60,21 @@ class Actor(nn.Module):
 
     def sample(self, obs: Tensor, xi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return action (B, A), its log-probability (B,) and the deterministic action (B, A) for noise ``xi``."""
-        features = self.mlp.features(obs)
-        mean = self.mlp.layers[-1](features)
-        log_std = self.middle + self.half * torch.tanh(self.log_std(features))
+        mean, log_std = self._law(obs)
         u = mean + log_std.exp() * xi
         # log N(u) - log|d tanh(u)/du|, with log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2u)) (SAC, appendix C)
         log_prob = -0.5 * (xi.square() + math.log(2.0 * math.pi)) - log_std
         log_prob = log_prob - 2.0 * (math.log(2.0) - u - nn.functional.softplus(-2.0 * u))
         return torch.tanh(u), log_prob.sum(-1), torch.tanh(mean)
+
+    def law(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and deviation before the tanh, each (..., A)."""
+        mean, log_std = self._law(obs)
+        return mean, log_std.exp()
+
+    def _law(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.mlp.features(obs)
+        return self.mlp.layers[-1](features), self.middle + self.half * torch.tanh(self.log_std(features))
 
     @torch.no_grad()
     def as_mlp(self) -> DenseNet:

@@ -1,0 +1,334 @@
+"""The online learner: follow the robot's own store, learn beside it, offer better policies while it moves.
+
+The store is the queue: nothing passes between robot and learner but episodes on a disk and policy files in an inbox.
+A learner killed at any moment goes on from its newest checkpoint, which holds weights, optimisers, replay, random
+states and its place in the store; it differs from an uninterrupted one only by when rows happened to arrive.
+
+Knows: rlpd, replay, export, when to do what. Does not know: tasks (a reward comes as a callable), transports
+(``announce`` is a callable), worlds.
+
+Shapes: n rows · D observation · k features · A action.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from robot_rl.contract.golden import Bundle, read_bundle
+from robot_rl.data.feeder import Features, Feeder, Reward
+from robot_rl.data.replay import Replay, transition_columns
+from robot_rl.data.transition import as_state
+from robot_rl.hardware.robot import Robot
+from robot_rl.learn import checkpoint, rlpd
+from robot_rl.learn.dither import Dithered
+from robot_rl.learn.export import Provenance, current_commit, export_policy
+from robot_rl.learn.graph import read_mlp
+from robot_rl.learn.metrics import RunLog
+
+_log = logging.getLogger(__name__)
+_IDLE_S = 0.02
+_SAVE_SHARE = 0.03  # of the time may go into checkpoints
+_GOLDEN_ROWS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """When the learner does what; ``rlpd`` says how it learns."""
+
+    rlpd: rlpd.Config = field(default_factory=rlpd.Config)
+    first_transitions: int = 500
+    """Transitions before learning starts; the critics' normaliser is taken from them."""
+    updates_per_transition: float = 20.0
+    """Most critic updates per recorded transition."""
+    updates_per_s: float = 0.0
+    """Most critic updates per second, to leave a core to others; 0 is no limit."""
+    offer_every_s: float = 5.0
+    """Time between exports."""
+    explore: float = 1.0
+    """Factor on the actor's deviation in the policies offered while learning; 0 offers them without dither."""
+    explore_turn: float = 1.5
+    """How quickly the dither turns [rad per tick]."""
+    save_every_s: float = 20.0
+    """Shortest time between checkpoints."""
+    keep_offers: int = 20
+    """Policy files kept in the inbox."""
+    max_minutes: float = 0.0
+    """Stop after this much learning, earlier lives included; 0 never stops."""
+    max_updates: int = 0
+    """Stop after this many critic updates; 0 never stops."""
+    window: int = 200_000
+    """Newest transitions kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class FineTuning:
+    """A recipe for fine-tuning: what ``policies/recipes/<name>.py`` returns."""
+
+    task: str
+    """Name of the task in ``sim/tasks`` whose reward counts."""
+    config: Config
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is fine-tuned, from which data, to where."""
+
+    released: Path
+    """The policy to start from."""
+    robot: Robot
+    episodes: Path
+    """The robot's store; need not exist yet."""
+    inbox: Path
+    """Folder that gets the policies."""
+    out: Path
+    """Folder of the run: checkpoints and metrics."""
+    reward: Reward
+    recipe: str
+    features: Features | None = None
+    """What the critics see beside the observation."""
+    num_features: int = 0
+    prior: Path | None = None
+    """A store of earlier episodes of the same contract, half of every minibatch."""
+    announce: Callable[[Offer], None] = lambda offer: None
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A policy file that the robot may take."""
+
+    path: Path
+    sha256: str
+    parent: str
+    """SHA-256 of the released policy."""
+    recipe: str
+    updates: int
+    final: bool
+    """The last one, without exploration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where the learner stands."""
+
+    transitions: int
+    updates: int
+    offers: int
+    learning_s: float
+    metrics: dict[str, float]
+
+
+class Learner:
+    """One job; ``learn`` runs it."""
+
+    def __init__(self, job: Job, cfg: Config) -> None:
+        """Open the released policy and the stores, and go on from the newest checkpoint where there is one.
+
+        Raises:
+            ValueError: The policy is no plain MLP, a file is damaged, or a checkpoint is of another job.
+            FileNotFoundError: There is no such policy.
+        """
+        self.job, self.cfg = job, cfg
+        self.bundle: Bundle = read_bundle(job.released)
+        contract = self.bundle.contract
+        wide = contract.obs_size + job.num_features
+        self.agent = rlpd.make_agent(
+            cfg.rlpd, obs_size=contract.obs_size, num_actions=contract.num_actions, start=read_mlp(job.released),
+            critic_obs_size=wide,
+        )  # fmt: skip
+        self.rng = np.random.default_rng(cfg.rlpd.seed)
+        self.replay = Replay(cfg.window, transition_columns(wide, contract.num_actions))
+        self.started = False
+        """The normaliser is fixed; learning may go on."""
+        self.blocks = self.offers = self.first = 0
+        self.learning_s = 0.0
+        self.metrics: dict[str, float] = {}
+        self._newest = np.empty(0)  # rows for golden vectors
+        self._origin = {
+            "parent": self.bundle.file_sha256, "features": job.num_features, "critics": list(self.agent.critics.shape),
+        }  # fmt: skip
+        state = self._restore()
+        self._feeder = Feeder(job.episodes, contract, self.replay, self._reward, features=job.features, state=state)
+        self.prior = self._read_prior(wide)
+
+    def follow(self) -> int:
+        """Take in what the robot recorded since; return the number of new transitions."""
+        added = self._feeder.poll()
+        if not self.started and len(self.replay) >= self.cfg.first_transitions:
+            obs = torch.from_numpy(self.replay.split(self.replay.rows[: len(self.replay)])["obs"])
+            rlpd.fix_statistics(self.agent, obs)
+            self.started, self.first = True, self.replay.total
+        return added
+
+    @property
+    def due(self) -> bool:
+        """Whether the transitions so far pay for another block."""
+        paid = self.cfg.updates_per_transition * self.replay.total
+        return self.started and self.agent.critic_updates + self.cfg.rlpd.utd <= paid
+
+    @property
+    def finished(self) -> bool:
+        """Whether the job's time or updates are used up."""
+        cfg = self.cfg
+        late = 0.0 < cfg.max_minutes * 60.0 <= self.learning_s
+        return late or 0 < cfg.max_updates <= self.agent.critic_updates
+
+    def step(self) -> dict[str, float]:
+        """Learn one block and return its metrics."""
+        batch = rlpd.draw(self.replay, self.prior, self.cfg.rlpd, self.rng)
+        self.metrics |= rlpd.update(self.agent, batch, self.cfg.rlpd)
+        self.blocks += 1
+        return self.metrics
+
+    def offer(self, *, final: bool = False) -> Offer:
+        """Export the policy into the inbox, atomically, and announce it.
+
+        Raises:
+            FloatingPointError: The policy is not finite.
+        """
+        job, updates = self.job, self.agent.critic_updates
+        net = self.agent.actor.as_mlp()
+        if not all(np.isfinite(w).all() and np.isfinite(b).all() for w, b in net.layers):
+            raise FloatingPointError(f"the policy is not finite after {updates} updates; resume from {job.out}")
+        about = Provenance(
+            recipe=job.recipe, seed=self.cfg.rlpd.seed, steps=updates, algorithm="rlpd", commit=current_commit(),
+            parent=self.bundle.file_sha256,
+        )  # fmt: skip
+        name = f"policy_final_{updates:08d}.onnx" if final else f"policy_{updates:08d}.onnx"
+        states = as_state(self._newest) if len(self._newest) else None
+        policy = net if final or self.cfg.explore <= 0.0 or not self.started else self._dithered()
+        bundle = export_policy(
+            policy, self.bundle.contract, job.inbox / name, provenance=about, joints=job.robot.joints, states=states
+        )
+        self.offers += 1
+        made = Offer(job.inbox / name, bundle.file_sha256, about.parent, job.recipe, updates, final)
+        job.announce(made)
+        for old in sorted(job.inbox.glob("policy_[0-9]*.onnx"))[: -self.cfg.keep_offers]:
+            old.unlink()
+        return made
+
+    def save(self) -> None:
+        """Write a checkpoint, whole."""
+        tree = {
+            "algorithm": "rlpd", "origin": self._origin, "agent": self.agent.snapshot(),
+            "rng": self.rng.bit_generator.state,
+            "replay": self.replay.state_dict(), "feeder": self._feeder.state_dict(), "started": self.started,
+            "first": self.first, "blocks": self.blocks, "offers": self.offers, "learning_s": self.learning_s,
+        }  # fmt: skip
+        checkpoint.save(checkpoint.numbered(self.job.out / "checkpoints", self.blocks), tree)
+        checkpoint.prune(self.job.out / "checkpoints", keep=2, every=0)
+
+    def progress(self) -> Progress:
+        """Return where the learner stands."""
+        return Progress(self.replay.total, self.agent.critic_updates, self.offers, self.learning_s, dict(self.metrics))
+
+    def close(self) -> None:
+        """Close the store."""
+        self._feeder.close()
+
+    def _reward(self, now: np.ndarray, then: np.ndarray) -> np.ndarray:
+        """The job's reward; keeps the newest rows for the golden vectors on the way."""
+        if len(then):
+            self._newest = then[-_GOLDEN_ROWS:].copy()
+        return self.job.reward(now, then)
+
+    def _dithered(self) -> Dithered:
+        columns = self.replay.split(self.replay.rows[: len(self.replay)][-20_000:])
+        size = self.agent.actor.obs_size
+        obs, next_obs = (torch.from_numpy(columns[name][:, :size]) for name in ("obs", "next_obs"))
+        generator = torch.Generator().manual_seed(self.agent.critic_updates)
+        return Dithered(
+            self.agent.actor, obs, next_obs, scale=self.cfg.explore, turn=self.cfg.explore_turn, generator=generator
+        )
+
+    def _read_prior(self, wide: int) -> Replay | None:
+        job, contract = self.job, self.bundle.contract
+        if job.prior is None:
+            return None
+        prior = Replay(self.cfg.window, transition_columns(wide, contract.num_actions))
+        feeder = Feeder(job.prior, contract, prior, job.reward, features=job.features)
+        feeder.poll()
+        feeder.close()
+        if not len(prior):
+            raise ValueError(f"prior store {job.prior} holds no transitions of contract {contract.fingerprint[:12]}…")
+        return prior
+
+    def _restore(self) -> dict[str, Any] | None:
+        path = checkpoint.latest(self.job.out / "checkpoints")
+        if path is None:
+            return None
+        tree = checkpoint.load(path)
+        if tree.get("origin") != self._origin:
+            raise ValueError(
+                f"{path} is of another job: {tree.get('origin')}, not {self._origin}; choose another --out"
+            )
+        self.agent.restore(tree["agent"])
+        self.rng.bit_generator.state = tree["rng"]
+        self.replay.load_state_dict({**tree["replay"], "rows": tree["replay"]["rows"].numpy()})
+        for name in ("started", "first", "blocks", "offers", "learning_s"):
+            setattr(self, name, tree[name])
+        _log.info("resumed %s after %d updates", path, self.agent.critic_updates)
+        return tree["feeder"]
+
+
+def learn(
+    job: Job,
+    cfg: Config,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    watch: Callable[[Progress], None] = lambda p: None,
+) -> Progress:
+    """Follow, learn, offer and save until the job is finished or ``stop()``; return where it ended.
+
+    Args:
+        job: What to fine-tune.
+        cfg: When to do what.
+        stop: Asked between blocks.
+        watch: Told between blocks.
+
+    Raises:
+        FloatingPointError: The policy is not finite; the newest checkpoint is older and good.
+    """
+    learner = Learner(job, cfg)
+    offered = saved = time.monotonic()
+    cost_s = 0.0
+    with RunLog(job.out, cfg.max_updates, first_iteration=learner.blocks, progress=False) as log:
+        while not (stop() or learner.finished):
+            began = time.monotonic()
+            learner.follow()
+            if learner.due:
+                metrics = learner.step()
+                row = {f"loss/{k}": v for k, v in metrics.items()} | {"time/transitions": float(learner.replay.total)}
+                log.write(learner.blocks, learner.agent.critic_updates, row)
+            else:
+                time.sleep(_IDLE_S)
+            if cfg.updates_per_s > 0.0 and learner.started:
+                time.sleep(max(0.0, began + cfg.rlpd.utd / cfg.updates_per_s - time.monotonic()))
+            now = time.monotonic()
+            if now - offered >= cfg.offer_every_s and learner.agent.actor_updates:
+                learner.offer()
+                offered = now
+            if now - saved >= max(cfg.save_every_s, cost_s / _SAVE_SHARE) and learner.started:
+                learner.save()
+                saved = time.monotonic()
+                cost_s = saved - now
+            if learner.started:
+                learner.learning_s += time.monotonic() - began
+            watch(learner.progress())
+        if learner.started:
+            learner.save()
+            learner.offer(final=True)
+    learner.close()
+    return learner.progress()
+
+
+def use_one_thread() -> None:
+    """Keep torch to one thread: beside a robot's process a second one waits at barriers more than it computes."""
+    torch.set_num_threads(1)
