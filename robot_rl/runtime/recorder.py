@@ -122,7 +122,6 @@ class Recorder:
             self._thread.join()
         self.cut()
         self._drain(whole=True)
-        self._try(partial(self.store.end_episode, "shutdown"))
         self.store.close()
 
     def _run(self) -> None:

@@ -1,8 +1,9 @@
 """The shield: the last thing that every target passes before the driver, whoever commanded it.
 
 Pure: the same state, target, previous target and times give the same answer. Idempotent. A target that breaks no
-limit passes bit for bit. Four findings demand damping, whatever the target says: a state that is not finite, a stale
-state, a tilt beyond ``max_tilt_rad``, a joint faster than it may be.
+limit passes bit for bit; only the position of a joint without stiffness, which holds nothing, is brought within
+limits and rate without a word. Four findings demand damping, whatever the target says: a state that is not finite, a
+stale state, a tilt beyond ``max_tilt_rad``, a joint faster than it may be.
 
 Order: state → target finite → gains, feed-forward and velocity into bounds → position into limits and within the rate
 of the previous target → PD effort within ``effort_fraction`` of the limit, first by pulling the position target in,
@@ -120,23 +121,25 @@ class Shield:
         if reasons & _DAMPING:
             return _copy(self._damp), Reason(reasons)
         asked = np.array((target.pos, target.vel, target.effort_ff, target.stiffness, target.damping), dtype=np.float64)
-        if not _finite(asked.ravel()):
+        if not _finite(asked):
             reasons |= _TARGET_INVALID
             if previous is None:
                 return _copy(self._damp), Reason(reasons)
             asked = np.array((previous.pos, previous.vel, previous.effort_ff, previous.stiffness, previous.damping))
-            if not _finite(asked.ravel()):
+            if not _finite(asked):
                 return _copy(self._damp), Reason(reasons)
         safe = np.minimum(np.maximum(asked, self._lower), self._upper)  # (5, J)
-        changed = safe != asked
+        changed, held = safe != asked, safe[3] > 0.0
         if count_nonzero(changed):
+            changed[0] &= held
             for row, bit in enumerate(_ROW_BITS):
                 reasons |= bit * bool(count_nonzero(changed[row]))
         start, reach = self._start(state, previous), self._rate * dt_s
         low, high = np.maximum(start - reach, self._pos_low), np.minimum(start + reach, self._pos_high)
         pos = np.minimum(np.maximum(safe[0], low), high)
-        if count_nonzero(pos != safe[0]):
-            reasons |= _RATE_LIMITED
+        moved = pos != safe[0]
+        if count_nonzero(moved):
+            reasons |= _RATE_LIMITED * bool(count_nonzero(moved & held))
             safe[0] = pos
         if self._pull(safe, state, low, high):
             reasons |= _EFFORT_CLIPPED
@@ -172,6 +175,8 @@ class Shield:
         start = state.joint_pos
         if previous is not None:
             start = np.where(previous.stiffness > 0.0, previous.pos, start)
+            if not _finite(start):  # a driver that reports nonsense as sent
+                start = state.joint_pos
         return np.minimum(np.maximum(start, self._pos_low), self._pos_high)
 
     def _pull(self, safe: np.ndarray, state: RobotState, low: np.ndarray, high: np.ndarray) -> bool:
@@ -192,11 +197,12 @@ class Shield:
             return False
         bound = np.copysign(self._effort, effort)
         pulled = over & (kp > 0.0)
-        wanted = q + (bound - damp - feed) / np.where(pulled, kp, 1.0)
-        pos[:] = np.where(pulled, np.minimum(np.maximum(wanted, low), high), pos)
-        over &= np.abs(kp * (pos - q) + damp + feed) > self._effort_allowed
-        if count_nonzero(over):
-            self._soften(safe, q, qd, over)
+        with np.errstate(over="ignore"):  # a tiny stiffness asks for a target at infinity, which the limits cut
+            wanted = q + (bound - damp - feed) / np.where(pulled, kp, 1.0)
+            pos[:] = np.where(pulled, np.minimum(np.maximum(wanted, low), high), pos)
+            over &= np.abs(kp * (pos - q) + damp + feed) > self._effort_allowed
+            if count_nonzero(over):
+                self._soften(safe, q, qd, over)
         return True
 
     def _soften(self, safe: np.ndarray, q: np.ndarray, qd: np.ndarray, over: np.ndarray) -> None:
@@ -220,8 +226,7 @@ def limit(
 
 
 def _finite(x: np.ndarray) -> bool:
-    """Whether every element is finite and sane; one dot product, as NaN and infinity survive it."""
-    return math.isfinite(float(x @ x))
+    return count_nonzero(np.isfinite(x)) == x.size
 
 
 def _fraction(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

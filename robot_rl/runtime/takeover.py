@@ -38,11 +38,10 @@ class Takeover:
 
     def __init__(self, num_actions: int, *, period_s: float, ramp_s: float = RAMP_S) -> None:
         """Prepare for actions of A numbers at one call per ``period_s``."""
-        self.weight = 0.0
-        """The person's share, 0 to 1."""
         self.ledger: deque[Span] = deque(maxlen=256)
         """Closed spans, oldest first."""
-        self._step = min(1.0, period_s / ramp_s) if ramp_s > 0 else 1.0
+        self._top = max(1, round(ramp_s / period_s))  # ticks of a whole ramp
+        self._level = 0  # of them, how many the person is up
         self._last = np.zeros(num_actions, np.float32)
         self._human = self._last
         self._engaged = False
@@ -51,9 +50,14 @@ class Takeover:
 
     def reset(self) -> None:
         """Forget the person and the last action; called where the policy starts from standing."""
-        self.weight, self._engaged = 0.0, False
+        self._level, self._engaged = 0, False
         self._last = np.zeros_like(self._last)
         self._human = self._last
+
+    @property
+    def weight(self) -> float:
+        """The person's share, 0 to 1."""
+        return self._level / self._top
 
     def blend(
         self, policy: np.ndarray, human: np.ndarray | None, *, engaged: bool, tick: int, why: str = ""
@@ -72,8 +76,8 @@ class Takeover:
         self._engaged = engaged
         if engaged and human is not None:
             self._human = human
-        self.weight = min(1.0, self.weight + self._step) if engaged else max(0.0, self.weight - self._step)
-        if self.weight == 0.0:
+        self._level = min(self._top, self._level + 1) if engaged else max(0, self._level - 1)
+        if self._level == 0:
             action, who = policy, Who.POLICY
         else:
             action, who = policy + np.float32(self.weight) * (self._human - policy), Who.HUMAN

@@ -37,6 +37,11 @@ def go2() -> Robot:
     return load_robot("go2")
 
 
+@pytest.fixture(scope="session")
+def contract(go2: Robot) -> Contract:
+    return go2_contract(go2)
+
+
 def go2_contract(robot: Robot, *, rate_hz: float = RATE_HZ, scale: float = 0.25) -> Contract:
     """Return a contract of 45 observations and 12 position targets around the default pose."""
     ones = lambda n: (1.0,) * n
