@@ -138,7 +138,7 @@ class MujocoCpu:
         data = self.copy(index)
         camera = mujoco.MjvCamera()
         camera.type = mujoco.mjtCamera.mjCAMERA_FREE
-        camera.lookat[:] = data.xpos[1] if self.robot.floating_base else (0.0, 0.0, 0.5)
+        camera.lookat[:] = data.xpos[1] if self.robot.floating_base else self.model.body_pos[1]
         camera.distance, camera.azimuth, camera.elevation = (
             (1.6, 130.0, -18.0) if self.robot.floating_base else (4.0, 90.0, -10.0)
         )

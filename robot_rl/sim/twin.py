@@ -3,8 +3,9 @@
 Simulated time follows the loop's clock: ``read`` and ``write`` advance the physics to now, so a target acts as late as
 it is sent and a slow tick is felt. Without a clock of the loop's (``clock="sim"``) every ``write`` is one period.
 
-What others ask of it (change a parameter, fail, lift the fallen robot) may come from any thread; it is heard in the
-control thread, at the next ``read`` or ``write``. Like a motor board, the twin damps by itself when writes stop coming.
+What others ask of it (change a parameter, fail, lift the fallen robot) may come from any thread; changes and lifts
+are heard in the control thread, at the next ``read`` or ``write``. Like a motor board, the twin damps by itself when
+writes stop coming.
 
 Knows: one copy of a physics backend, a clock, sensor noise. Does not know: policies, tasks, torch.
 
@@ -14,6 +15,7 @@ Shapes: J joints.
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,16 +25,10 @@ import numpy as np
 
 from robot_rl.contract.state import JointTarget, RobotState
 from robot_rl.hardware.driver import damp_target
+from robot_rl.hardware.mirror import Failure
 from robot_rl.hardware.robot import Robot
 from robot_rl.runtime.clock import Clock, WallClock
 from robot_rl.sim.physics import Physics, parameter_row
-
-FAILURES: dict[str, str] = {
-    "stale": "read returns the last measurement again, with its old stamp",
-    "disconnect": "read and write raise ConnectionError; the robot damps by itself",
-    "nan": "the joint velocities read NaN",
-}
-"""What ``fail`` takes."""
 
 CATCH_UP_S = 0.25
 """A clock that jumps further ahead (a suspended process) is not followed: the robot stood still meanwhile [s]."""
@@ -68,6 +64,7 @@ class Twin:
         seed: int = 0,
         noise: Noise | None = None,
         estimator: bool = True,
+        slow_s: float = 0.05,
         physics: Physics | None = None,
     ) -> None:
         """Prepare the robot in its default pose; ``connect`` starts its time.
@@ -82,6 +79,7 @@ class Twin:
             seed: Of the noise.
             noise: What the sensors add; nothing by default.
             estimator: Whether base position and linear velocity are measured, as by a state estimator.
+            slow_s: What a read takes under ``Failure.SLOW``.
             physics: A backend with one copy of ``robot``; MuJoCo on one thread by default.
 
         Raises:
@@ -101,9 +99,10 @@ class Twin:
         elif clock == "wall":
             self._now = WallClock(rate_hz).now_s
         self._speed, self._noise, self._estimator = speed, noise or Noise(), estimator
+        self._slow_s = slow_s
         self._rng = np.random.default_rng(seed)
         self._asked: deque[Callable[[], None]] = deque()
-        self._failures: frozenset[str] = frozenset()
+        self._failures: frozenset[Failure] = frozenset()
         self._parameters: dict[str, np.ndarray] = {}
         self._period_steps = max(1, round(1.0 / (rate_hz * self._physics.dt_s)))
         self._origin_s, self._steps, self._written_s = 0.0, 0, 0.0
@@ -127,7 +126,9 @@ class Twin:
         self._hear()
         self._advance()
         self._check_link()
-        if self._last is None or "stale" not in self._failures:
+        if Failure.SLOW in self._failures:
+            time.sleep(self._slow_s)
+        if self._last is None or Failure.STALE not in self._failures:
             self._last = self._measure()
         return dataclasses.replace(self._last)
 
@@ -175,16 +176,13 @@ class Twin:
         """Put the robot back on its feet where it is, as a person would after a fall."""
         self._asked.append(self._lift)
 
-    def fail(self, *failures: str) -> None:
-        """Let ``failures`` of ``FAILURES`` hold from the next tick on, and no others: none heals the robot.
+    def fail(self, failure: Failure) -> None:
+        """Fail from now on; several failures may hold at once."""
+        self._failures |= {failure}
 
-        Raises:
-            ValueError: There is no such failure; the choices are listed.
-        """
-        unknown = sorted(set(failures) - set(FAILURES))
-        if unknown:
-            raise ValueError(f"no failures {unknown}; the choices are {sorted(FAILURES)}")
-        self._asked.append(lambda: setattr(self, "_failures", frozenset(failures)))
+    def heal(self) -> None:
+        """End all failures."""
+        self._failures = frozenset()
 
     @property
     def time_s(self) -> float:
@@ -205,7 +203,7 @@ class Twin:
     def _check_link(self) -> None:
         if not self._connected:
             raise ConnectionError(f"the twin of {self.robot.name!r} is not connected")
-        if "disconnect" in self._failures:
+        if Failure.DISCONNECT in self._failures:
             raise ConnectionError(f"the link to the twin of {self.robot.name!r} is down")
 
     def _advance(self) -> None:
@@ -243,9 +241,19 @@ class Twin:
                 setattr(one, name, exact + self._rng.uniform(-half, half, exact.shape))
         if not self._estimator:
             one.base_pos_w = one.lin_vel_b = None
-        if "nan" in self._failures:
-            one.joint_vel = np.full_like(one.joint_vel, np.nan)
+        self._spoil(one)
         return one
+
+    def _spoil(self, state: RobotState) -> None:
+        """Falsify what the failures in force falsify."""
+        if Failure.NAN in self._failures:
+            state.joint_pos = np.array(state.joint_pos)
+            state.joint_pos[0] = np.nan
+        if Failure.OVERSPEED in self._failures:
+            state.joint_vel = np.array(state.joint_vel)
+            state.joint_vel[0] = 2.0 * self.robot.vel[0]
+        if Failure.TILT in self._failures:
+            state.quat_xyzw = np.array((np.sqrt(0.5), 0.0, 0.0, np.sqrt(0.5)))  # a quarter turn about x
 
     def _clip(self, target: JointTarget) -> JointTarget:
         if not all(np.isfinite(getattr(target, f.name)).all() for f in dataclasses.fields(target)):
