@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot_rl.contract.apply import ActionMap
-from robot_rl.contract.spec import Contract, ObsTerm
+from robot_rl.contract.spec import ACTION_KINDS, Contract, ObsTerm
 from robot_rl.contract.terms import TERMS
 from robot_rl.contract.vectors import Golden, close, observe
 
@@ -66,10 +66,7 @@ def _exchanged_joints(contract: Contract, golden: Golden, tolerance: float) -> t
     for a, b in combinations(range(len(contract.joints)), 2):
         names = _exchange(contract.joints, a, b)
         for candidate in (dataclasses.replace(contract, joints=names), _exchange_rows(contract, a, b)):
-            target = ActionMap(candidate, golden.joints).target(golden.probe, golden.states)
-            if close(target.pos, golden.targets.pos, tolerance) and close(
-                target.effort_ff, golden.targets.effort_ff, tolerance
-            ):
+            if _gives_targets(candidate, golden, tolerance):
                 return contract.joints[a], contract.joints[b]
     return None
 
@@ -99,23 +96,34 @@ def _exchange(values: tuple[Any, ...], a: int, b: int) -> tuple[Any, ...]:
 def _explain_law(contract: Contract, golden: Golden, tolerance: float) -> str:
     """Fit ``value = offset + scale * probe`` to each joint's recorded targets and compare with the contract."""
     law = contract.action
+    for kind in ACTION_KINDS:
+        candidate = dataclasses.replace(contract, action=dataclasses.replace(law, kind=kind))
+        if _gives_targets(candidate, golden, tolerance):
+            return f"action kind is {law.kind!r} in the contract; {_RECORDED} {kind!r}"
     value = golden.targets.effort_ff if law.kind == "joint_effort" else golden.targets.pos
     if law.kind == "joint_position_relative":
         value = value - golden.states.joint_pos
+    value = value[:, [golden.joints.index(joint) for joint in contract.joints]]  # (n, A)
+    base = np.array(law.offset) if law.kind == "joint_position" else np.zeros(len(law.scale))
     for i, joint in enumerate(contract.joints):
-        y = value[:, golden.joints.index(joint)]
-        inside = np.abs(golden.probe[:, i]) < 1.0
-        if inside.sum() < 2:
+        inside = np.abs(golden.probe[:, i]) < min(1.0, *map(abs, law.clip))
+        if inside.sum() < 3:
             continue
         design = np.stack((golden.probe[inside, i], np.ones(inside.sum())), -1)  # (n, 2)
-        scale, offset = (float(v) for v in np.linalg.lstsq(design, y[inside], rcond=None)[0])
-        now = law.offset[i] if law.kind == "joint_position" else 0.0
-        for name, has, had in (("scale", law.scale[i], scale), ("offset", now, offset)):
+        scale, offset = (float(v) for v in np.linalg.lstsq(design, value[inside, i], rcond=None)[0])
+        if not close(golden.probe[inside, i] * scale + offset, value[inside, i], 10.0 * tolerance):
+            continue  # no straight line: something else is wrong
+        for name, has, had in (("scale", law.scale[i], scale), ("offset", float(base[i]), offset)):
             if abs(has - had) > 10.0 * tolerance * max(1.0, abs(had)):
                 return f"action {name} of joint {joint!r} is {has!r} in the contract; {_RECORDED} {had:.7g}"
-    return (
-        f"the action law (kind {law.kind!r}, clip {law.clip}) does not give the recorded joint targets; "
-        "kind or clip was changed"
+    reached = (value - base) / np.array(law.scale)
+    return f"action clip is {law.clip} in the contract; {_RECORDED} ({reached.min():.7g}, {reached.max():.7g})"
+
+
+def _gives_targets(contract: Contract, golden: Golden, tolerance: float) -> bool:
+    target = ActionMap(contract, golden.joints).target(golden.probe, golden.states)
+    return close(target.pos, golden.targets.pos, tolerance) and close(
+        target.effort_ff, golden.targets.effort_ff, tolerance
     )
 
 

@@ -62,7 +62,7 @@ Infer = Callable[[NDArray[np.float32]], NDArray[np.floating[Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """One policy file, whole and consistent in itself; its golden vectors still want to be replayed."""
+    """One policy file, whole and consistent in itself; the network still wants to be replayed (``replay_golden``)."""
 
     path: Path
     contract: Contract
@@ -73,7 +73,7 @@ class Bundle:
 
 
 def read_bundle(path: Path) -> Bundle:
-    """Read a policy file with NumPy alone.
+    """Read a policy file with NumPy alone, and check that it is whole and that its contract reproduces its vectors.
 
     Raises:
         ValueError: The exact reason why the file is no whole, unaltered robot_rl policy.
@@ -103,7 +103,9 @@ def read_bundle(path: Path) -> Bundle:
     check_shapes(model, contract)
     golden = golden_from_json(model.metadata[KEY_GOLDEN], f"{where}: {KEY_GOLDEN}")
     provenance = json_object(model.metadata[KEY_PROVENANCE], f"{where}: {KEY_PROVENANCE}")
-    return Bundle(path, contract, provenance, golden, model.file_sha256, model.graph_sha256)
+    bundle = Bundle(path, contract, provenance, golden, model.file_sha256, model.graph_sha256)
+    replay_contract(bundle)
+    return bundle
 
 
 def check_shapes(model: ModelFile, contract: Contract) -> None:
@@ -156,13 +158,8 @@ def record_golden(
     )
 
 
-def replay_golden(bundle: Bundle, infer: Infer, *, atol: float = 1e-5) -> None:
-    """Repeat every golden step: rate, contract, observation, network, action law.
-
-    Args:
-        bundle: What ``read_bundle`` gave.
-        infer: The network as this machine runs it.
-        atol: Largest difference allowed between actions; the contract's own arithmetic is held tighter.
+def replay_contract(bundle: Bundle) -> None:
+    """Repeat every golden step that needs no network: rate, raw state to observation, action to joint target.
 
     Raises:
         ValueError: Something differs; the term, joint or cause is named.
@@ -176,12 +173,27 @@ def replay_golden(bundle: Bundle, infer: Infer, *, atol: float = 1e-5) -> None:
             raise ValueError(f"{bundle.path}: {explain_targets(contract, golden, TARGET_TOLERANCE)}")
     if not close(observe(contract, golden), golden.obs, OBS_TOLERANCE):
         raise ValueError(f"{bundle.path}: {explain_obs(contract, golden, OBS_TOLERANCE)}")
-    if golden.contract_sha256 != contract.fingerprint:
+
+
+def replay_golden(bundle: Bundle, infer: Infer, *, atol: float = 1e-5) -> None:
+    """Repeat every golden step, from raw state to joint target.
+
+    Args:
+        bundle: What ``read_bundle`` gave.
+        infer: The network as this machine runs it.
+        atol: Largest difference allowed between actions; the contract's own arithmetic is held tighter.
+
+    Raises:
+        ValueError: Something differs; the term, joint or cause is named.
+    """
+    replay_contract(bundle)
+    if bundle.golden.contract_sha256 != bundle.contract.fingerprint:
         raise ValueError(
             f"{bundle.path}: the contract was changed and signed again after export: the golden vectors were recorded "
-            f"under {golden.contract_sha256[:12]}…, the contract's fingerprint is {contract.fingerprint[:12]}…"
+            f"under {bundle.golden.contract_sha256[:12]}…, the contract's fingerprint is "
+            f"{bundle.contract.fingerprint[:12]}…"
         )
-    for step, row in enumerate(golden.obs.astype(np.float32)):
+    for step, row in enumerate(bundle.golden.obs.astype(np.float32)):
         _check_actions(bundle, step, np.asarray(infer(row[None]), dtype=np.float64).ravel(), atol)
 
 
