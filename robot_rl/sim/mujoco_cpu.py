@@ -37,7 +37,7 @@ class MujocoCpu:
         self.num_envs = num_envs
         self.model = build_model(robot, scene)
         self.dt_s = float(self.model.opt.timestep)
-        self._batch = Batch(self.model, num_envs, nthread=threads)
+        self.batch = Batch(self.model, num_envs, nthread=threads)
         self._renderer: Any = None
         self._find_addresses()
         self._bind()
@@ -91,14 +91,14 @@ class MujocoCpu:
 
     def step(self, substeps: int) -> None:
         """Advance all copies by ``substeps`` of ``dt_s`` on the threads."""
-        self._batch.step(nstep=substeps)
+        self.batch.step(nstep=substeps)
 
     def reset(self, ids: np.ndarray, state: dict[str, np.ndarray] | None = None) -> None:
         """Put copies ``ids`` into the default pose, or into the parts of ``state`` that are given."""
         ids = check_ids(ids, self.num_envs)
         if ids.size == 0:
             return
-        self._batch.reset(ids, stage=int(mujoco.mjtStage.mjSTAGE_NONE))
+        self.batch.reset(ids, stage=int(mujoco.mjtStage.mjSTAGE_NONE))
         self._qpos[np.ix_(ids, self._qpos_adr)] = self.robot.default_pos
         self._ctrl[ids] = np.asarray(self.robot.default_pos)[self._motor_joint]
         self._feedforward[ids] = 0.0
@@ -106,7 +106,7 @@ class MujocoCpu:
             self._qpos[ids, :7] = [0.0, 0.0, self.robot.default_height_m, 1.0, 0.0, 0.0, 0.0]
         for name, value in (state or {}).items():
             self._place(ids, name, np.asarray(value))
-        self._batch.forward(ids)
+        self.batch.forward(ids)
 
     def randomize(self, ids: np.ndarray, name: str, value: np.ndarray) -> None:
         """Set one physical parameter of copies ``ids``; see ``RANDOMIZABLE``."""
@@ -114,13 +114,13 @@ class MujocoCpu:
         if name in ("mass_scale", "payload_kg", "com_offset_m"):
             self._randomize_base(ids, name, value)
         elif name == "friction":
-            friction = self._batch.expand("geom_friction")
+            friction = self.batch.expand("geom_friction")
             friction[ids[:, None], self._ground_geoms[None, :], 0] = value
         elif name == "motor_strength":
             self._strength[ids] = value[:, self._motor_joint]
             self._write_gains()
         elif name == "joint_damping":
-            damping = self._batch.expand("dof_damping")
+            damping = self.batch.expand("dof_damping")
             damping[np.ix_(ids, self._qvel_adr)] = self.model.dof_damping[self._qvel_adr] * value
         elif name == "push_lin_vel_w":
             self._qvel[ids, :3] += value
@@ -147,7 +147,7 @@ class MujocoCpu:
 
     def copy(self, index: int = 0, data: Any = None) -> Any:
         """Return copy ``index`` as ``MjData`` of ``model``, everything derived from its state; for viewers."""
-        data = self._batch.get_data(index, data)
+        data = self.batch.get_data(index, data)
         mujoco.mj_forward(self.model, data)
         return data
 
@@ -180,14 +180,14 @@ class MujocoCpu:
         self._base = 1
 
     def _bind(self) -> None:
-        bind = self._batch.bind
+        bind = self.batch.bind
         self._qpos, self._qvel, self._ctrl = bind("qpos"), bind("qvel"), bind("ctrl")
         self._time, self._sensors = bind("time").reshape(self.num_envs, 1), bind("sensordata")
         self._actuator_force, self._qfrc_applied = bind("actuator_force"), bind("qfrc_applied")
         self._geom_xpos = bind("geom_xpos")
-        self._gain = self._batch.expand("actuator_gainprm")
-        self._bias = self._batch.expand("actuator_biasprm")
-        self._force = self._batch.expand("actuator_forcerange")
+        self._gain = self.batch.expand("actuator_gainprm")
+        self._bias = self.batch.expand("actuator_biasprm")
+        self._force = self.batch.expand("actuator_forcerange")
 
     @property
     def foot_pos_w(self) -> np.ndarray:
@@ -227,13 +227,13 @@ class MujocoCpu:
     def _randomize_base(self, ids: np.ndarray, name: str, value: np.ndarray) -> None:
         base, model = self._base, self.model
         if name == "com_offset_m":
-            self._batch.expand("body_ipos")[ids, base] = model.body_ipos[base] + value
+            self.batch.expand("body_ipos")[ids, base] = model.body_ipos[base] + value
         else:
             mass = model.body_mass[base]
             scale = value[:, 0] if name == "mass_scale" else (mass + value[:, 0]) / mass
-            self._batch.expand("body_mass")[ids, base] = mass * scale
-            self._batch.expand("body_inertia")[ids, base] = model.body_inertia[base] * scale[:, None]
-        self._batch.set_const()
+            self.batch.expand("body_mass")[ids, base] = mass * scale
+            self.batch.expand("body_inertia")[ids, base] = model.body_inertia[base] * scale[:, None]
+        self.batch.set_const()
 
 
 def _sensor_columns(model: mujoco.MjModel, name: str) -> np.ndarray:
