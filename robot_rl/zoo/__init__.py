@@ -64,6 +64,18 @@ def find(room: str, name: str) -> Path:
     raise ValueError(f"no {pure.name!r} in {'/'.join(filter(None, (room, folder)))}; it has {known}{hint}")
 
 
+def find_policy(policy: str | os.PathLike[str]) -> Path:
+    """Return the file of a policy: ``policy`` itself where it is a path, else the released policy of that name.
+
+    Raises:
+        ValueError: There is no released policy of that name; the error lists those that exist.
+    """
+    path = Path(policy)
+    if path.suffix == ".onnx" or path.exists():
+        return path
+    return find("policies", f"released/{policy}")
+
+
 def load(room: str, name: str) -> ModuleType:
     """Import the module ``name`` of ``room``, e.g. ``load("sim", "tasks/go2_velocity")``.
 

@@ -1,0 +1,79 @@
+"""Export a checkpoint: the policy with its contract, golden vectors and provenance as one ``.onnx`` file.
+
+Knows: the layout of a run's folder.
+Does not know: graphs and metadata (``learn.export``).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from robot_rl import zoo
+from robot_rl.cli.train import POLICY_FILE, RUN_FILE, export_agent
+
+
+@dataclass(frozen=True)
+class Args:
+    """Export a run's newest checkpoint, or the one named; onnxruntime must reproduce it or nothing is written."""
+
+    source: Annotated[Path, tyro.conf.Positional]
+    """A run's folder, e.g. runs/go2_walk_ppo/2026-11-20_12-00-00, or one of its checkpoints/*.npz."""
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """The file to write; policy.onnx in the run's folder by default."""
+    num_envs: int = 8
+    """Environments that the policy acts in to record golden states."""
+
+
+def run(args: Args) -> int:
+    """Write the policy and print its path and hash."""
+    from robot_rl.learn import ppo
+    from robot_rl.sim.env import make_env
+
+    folder, path = find_checkpoint(args.source)
+    about = read_about(folder)
+    task = zoo.load("sim", f"tasks/{about['task']}").task()
+    agent, _ = ppo.load_agent(path)
+    env = make_env(task, num_envs=args.num_envs, seed=about["seed"])
+    try:
+        if env.contract.fingerprint != about["contract"]:
+            raise ValueError(
+                f"task {about['task']!r} was changed since {folder} was trained: its contract is "
+                f"{env.contract.fingerprint[:12]}…, the run's was {about['contract'][:12]}…"
+            )
+        policy = export_agent(agent, env, about, args.out or folder / POLICY_FILE)
+    finally:
+        env.close()
+    print(f"{policy}  from {path}, {agent.steps} steps")
+    return 0
+
+
+def find_checkpoint(source: Path) -> tuple[Path, Path]:
+    """Return the run's folder and the checkpoint that ``source`` means.
+
+    Raises:
+        ValueError: There is no checkpoint; what was looked at is named.
+    """
+    from robot_rl.learn import checkpoint
+
+    if source.is_file():
+        return source.resolve().parent.parent, source
+    path = checkpoint.latest(source / "checkpoints") if source.is_dir() else None
+    if path is None:
+        raise ValueError(f"no checkpoint in {source}; expected a run's folder with checkpoints/*.npz, or such a file")
+    return source, path
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """Read what identifies the run in ``folder``; raise ValueError where that is missing or no JSON."""
+    path = folder / RUN_FILE
+    if not path.is_file():
+        raise ValueError(f"{folder} is no run's folder: it has no {RUN_FILE}")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
