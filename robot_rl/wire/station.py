@@ -14,7 +14,7 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ class Station:
         *,
         stamped_command: bool = False,
         on_event: Callable[[msg.PolicyEvent], None] | None = None,
-        handlers: dict[str, Callable[[str], None]] | None = None,
+        handlers: Mapping[str, Callable[[str], None]] | None = None,
     ) -> None:
         """Prepare; nothing is sent or heard before ``start``.
 
@@ -77,14 +77,15 @@ class Station:
             transport: Where to speak.
             stamped_command: Whether ``cmd_vel`` is a TwistStamped instead of a Twist.
             on_event: Also called with every event, on the station's thread.
-            handlers: Requests that something else than the loop answers, by kind; each gets the request's value and
-                raises ValueError to refuse.
+            handlers: Requests that something else than the loop answers, by kind, such as ``lift`` of a twin; each
+                gets the request's value, on the transport's thread, and raises ValueError to refuse.
         """
         self.loop, self.transport = loop, transport
         self.estop_pressed = False
         """What the e-stop topic last said; while true, nobody re-arms."""
         self.counts = {"swaps": 0, "rollbacks": 0, "refusals": 0}
-        self._stamped_command, self._on_event, self._handlers = stamped_command, on_event, handlers or {}
+        self._stamped_command, self._on_event = stamped_command, on_event
+        self._handlers = {"label": self._label, "explore": self._explore, **(handlers or {})}
         self._robot = loop.driver.robot
         self._cancels: list[Callable[[], None]] = []
         self._waiting: dict[str, _Waiting] = {}
@@ -163,13 +164,12 @@ class Station:
 
     def _hear_request(self, request: msg.Request) -> None:
         with self._lock:
-            known = self._answered.get(request.id)
-            if request.id in self._waiting:
+            known, why = self._answered.get(request.id), f"request {request.id}"
+            if why in self._waiting:
                 return
         if known is not None:
             self.transport.publish(msg.REQUEST_REPLY, known)
             return
-        why = f"request {request.id}"
         try:
             answer_now = self._pass_on(request, why)
         except ValueError as error:
@@ -184,33 +184,33 @@ class Station:
         Raises:
             ValueError: The request is not understood or cannot be granted.
         """
-        orders = self.loop.requests
-        if request.kind == "label":
-            orders.label(_choose("label", request.value, _LABELS))
-            return True
         if request.kind in self._handlers:
             self._handlers[request.kind](request.value)
-            return True
-        if request.kind == "explore":
-            orders.explore(_number("explore", request.value))
             return True
         if request.kind == "mode":
             ask = _choose("mode", request.value, _MODES)
         elif request.kind == "takeover":
             ask = _choose("takeover", request.value, _TAKEOVER)
         else:
-            ask = _choose("request", request.kind, {"estop": Ask.ESTOP, "rearm": Ask.REARM})
+            others = dict.fromkeys((*self._handlers, "mode", "takeover"))  # for the list of choices only
+            ask = _choose("request", request.kind, {"estop": Ask.ESTOP, "rearm": Ask.REARM, **others})
         if ask is Ask.REARM and self.estop_pressed:
             raise ValueError("the e-stop is still pressed: publish false on the topic 'estop' first")
         with self._lock:
             self._waiting[why] = _Waiting(request.id, self.loop.latest.tick, time.monotonic())
         try:
-            orders.ask(ask, why)
+            self.loop.requests.ask(ask, why)
         except ValueError:
             with self._lock:
                 self._waiting.pop(why, None)
             raise
         return False
+
+    def _label(self, value: str) -> None:
+        self.loop.requests.label(_choose("label", value, _LABELS))
+
+    def _explore(self, value: str) -> None:
+        self.loop.requests.explore(_number("explore", value))
 
     # -- the station's thread -----------------------------------------------------------------------------------------
 

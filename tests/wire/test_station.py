@@ -155,7 +155,9 @@ def test_refusals_come_back_with_the_reason(site: Site) -> None:
     """What the runtime or the station refuses says why, and lists the choices."""
     assert "cannot follow OFF" in site.ask("mode", "policy").reason
     assert "['damp', 'off', 'policy', 'stand']" in site.ask("mode", "fly").reason
-    assert "['estop', 'rearm']" in site.ask("dance").reason
+    assert "['estop', 'explore', 'label', 'mode', 'rearm', 'takeover']" in site.ask("dance").reason
+    assert "0.5" in site.ask("explore", "7").reason
+    assert "number" in site.ask("explore", "much").reason
     assert "['failure', 'none', 'success']" in site.ask("label", "meh").reason
     assert not site.ask("rearm").ok
     assert site.mode() in (-1, Mode.OFF)
