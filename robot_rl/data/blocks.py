@@ -1,8 +1,8 @@
 """Compaction: sealed log segments become sealed zarr 3 blocks, small on the disk and open to any tool.
 
-A block is a zarr group with one array per field of a row, chunked along the rows, zstd and CRC-32C; header, events
-and the SHA-256 of the packed rows are its attributes. It is written under a temporary name, read back, compared with
-the log byte by byte, fsynced and renamed; only then is the log removed. A kill at any moment loses nothing.
+A block is one file, a zipped zarr group with one array per field of a row, chunked along the rows, zstd and CRC-32C;
+header, events and the SHA-256 of the packed rows are its attributes. It is written under a temporary name, read back,
+compared with the log byte by byte, fsynced and renamed; only then is the log removed. A kill loses nothing.
 
 Knows: zarr, imported here only and only when used (zarr 3 needs Python 3.11; without it logs simply stay logs).
 Does not know: who writes or follows the store.
@@ -18,10 +18,10 @@ import importlib.util
 import json
 import logging
 import os
-import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -64,7 +64,7 @@ def compact(folder: Path) -> list[Path]:
         except BlockingIOError:
             return blocks
         for stale in folder.glob(f"{_HIDDEN}*"):
-            shutil.rmtree(stale)
+            stale.unlink()
         for path in sorted(folder.glob(f"*{SEALED}")):
             block = _compact_one(path)
             if block is not None:
@@ -82,23 +82,23 @@ def read_block(path: Path) -> tuple[Header, list[Piece]]:
     """
     _need_zarr()
     import zarr
+    from zarr.storage import ZipStore
 
-    if not path.is_dir():
-        raise FileNotFoundError(path)
     try:
-        group = zarr.open_group(str(path), mode="r", zarr_format=3)
-        about: dict[str, Any] = json.loads(str(group.attrs["robot_rl"]))
-        if about["schema"] != _SCHEMA:
-            raise ValueError(f"block schema is {about['schema']!r}; this version reads {_SCHEMA}")
-        header = Header.from_json(about["header"])
-        rows = np.zeros(about["rows"], header.dtype)
-        for name in _stored_fields(rows):
-            array = group[name]
-            if not isinstance(array, zarr.Array):
-                raise ValueError(f"{name!r} is no array")
-            rows[name] = array[...]
-    except (ValueError, RuntimeError, KeyError, TypeError, OSError) as error:
-        if not path.is_dir():
+        with contextlib.closing(ZipStore(path, mode="r")) as store:
+            group = zarr.open_group(store, mode="r", zarr_format=3)
+            about: dict[str, Any] = json.loads(str(group.attrs["robot_rl"]))
+            if about["schema"] != _SCHEMA:
+                raise ValueError(f"block schema is {about['schema']!r}; this version reads {_SCHEMA}")
+            header = Header.from_json(about["header"])
+            rows = np.zeros(about["rows"], header.dtype)
+            for name in _stored_fields(rows):
+                array = group[name]
+                if not isinstance(array, zarr.Array):
+                    raise ValueError(f"{name!r} is no array")
+                rows[name] = array[...]
+    except (zipfile.BadZipFile, ValueError, RuntimeError, KeyError, TypeError, OSError) as error:
+        if not path.exists():
             raise FileNotFoundError(path) from error
         raise ValueError(f"block is damaged: {type(error).__name__}: {error}") from error
     digest = hashlib.sha256(rows.tobytes()).hexdigest()
@@ -168,10 +168,11 @@ def _compact_one(path: Path) -> Path | None:
         hidden = path.with_name(f"{_HIDDEN}{block.name}")
         _write_block(hidden, header, records.pieces)
         if not _same(read_block(hidden), (header, records.pieces)):
-            shutil.rmtree(hidden)
+            hidden.unlink()
             list_fault(path.parent, path.name, "its block does not read back as written; left as a log")
             return None
-        _sync_tree(hidden)
+        with hidden.open("rb") as file:
+            os.fsync(file.fileno())
         os.rename(hidden, block)
         sync_folder(path.parent)
     path.unlink()
@@ -182,22 +183,9 @@ def _compact_one(path: Path) -> Path | None:
 def _write_block(path: Path, header: Header, pieces: list[Piece]) -> None:
     import zarr
     from zarr.codecs import Crc32cCodec, ZstdCodec
+    from zarr.storage import ZipStore
 
     rows, events = _separate(pieces, header.dtype)
-    group = zarr.open_group(str(path), mode="w", zarr_format=3)
-    for name in _stored_fields(rows):
-        column = np.ascontiguousarray(rows[name])
-        chunks = (min(CHUNK_ROWS, rows.size), *column.shape[1:])
-        codecs = (ZstdCodec(level=3), Crc32cCodec())
-        array = group.create_array(
-            name,
-            shape=column.shape,
-            dtype=column.dtype,
-            chunks=chunks,
-            compressors=codecs,
-            config={"write_empty_chunks": True},
-        )
-        array[...] = column
     about = {
         "schema": _SCHEMA,
         "header": header.to_json(),
@@ -205,7 +193,20 @@ def _write_block(path: Path, header: Header, pieces: list[Piece]) -> None:
         "rows_sha256": hashlib.sha256(rows.tobytes()).hexdigest(),
         "events": events,
     }
-    group.attrs["robot_rl"] = json.dumps(about, allow_nan=False)
+    attributes = {"robot_rl": json.dumps(about, allow_nan=False)}
+    with contextlib.closing(ZipStore(path, mode="w")) as store:
+        group = zarr.create_group(store, zarr_format=3, attributes=attributes)
+        for name in _stored_fields(rows):
+            column = np.ascontiguousarray(rows[name])
+            array = group.create_array(
+                name,
+                shape=column.shape,
+                dtype=column.dtype,
+                chunks=(min(CHUNK_ROWS, rows.size), *column.shape[1:]),
+                compressors=(ZstdCodec(level=3), Crc32cCodec()),
+                config={"write_empty_chunks": True},
+            )
+            array[...] = column
 
 
 def _stored_fields(rows: np.ndarray) -> list[str]:
@@ -245,14 +246,6 @@ def _same(block: tuple[Header, list[Piece]], log: tuple[Header, list[Piece]]) ->
     rows, events = _separate(pieces, header.dtype)
     original_rows, original_events = _separate(originals, expected.dtype)
     return header == expected and events == original_events and rows.tobytes() == original_rows.tobytes()
-
-
-def _sync_tree(path: Path) -> None:
-    for root, _, files in os.walk(path, topdown=False):
-        for name in files:
-            with open(os.path.join(root, name), "rb") as file:
-                os.fsync(file.fileno())
-        sync_folder(Path(root))
 
 
 def _compact_while_parent_lives(folder: Path, period_s: float) -> None:

@@ -155,7 +155,7 @@ class EpisodeReader:
             if index != place.segment:
                 place.segment, place.rows, place.events = index, 0, 0
             try:
-                source = _open_block(path) if path.suffix == BLOCK else _open_log(path)
+                source = _open_block(path) if path.name.endswith(BLOCK) else _open_log(path)
             except FileNotFoundError:  # it moved on to its next stage just now
                 return self._open(writer, place, indices)
             except ValueError as error:

@@ -1,7 +1,7 @@
 """The folder of an episode store: names, life of a segment, recovery of dead writers, quarantine.
 
-A segment goes ``.open`` (a writer holds its file lock) -> ``.seg`` (footer written, fsynced) -> ``.zarr`` (compacted),
-never back, and keeps its stem ``<writer>.<index>``. Looking for the three in that order can not miss one that moves.
+A segment goes ``.open`` (a writer holds its file lock) -> ``.seg`` (footer written, fsynced) -> ``.zarr.zip``
+(compacted), never back, and keeps its stem ``<writer>.<index>``: looking for the three in that order cannot miss one.
 
 Knows: one folder on one machine. Does not know: what rows mean, when to write them (``episodes``).
 """
@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import secrets
 import time
 from collections.abc import Generator
@@ -23,10 +24,11 @@ from typing import Any
 
 from robot_rl.data.record_log import Header, Kind, Scan, json_frame, read_header, records_follow, scan
 
-OPEN, SEALED, BLOCK = ".open", ".seg", ".zarr"
+OPEN, SEALED, BLOCK = ".open", ".seg", ".zarr.zip"
 STAGES = (OPEN, SEALED, BLOCK)
 QUARANTINE = "quarantine"
 LISTING = "quarantine.jsonl"
+_NAME = re.compile(r"(?P<writer>[^.]+)\.(?P<index>\d+)(\.open|\.seg|\.zarr\.zip)")
 _STALE_S = 60.0  # age beyond which an unlocked temporary file is a dead writer's
 _log = logging.getLogger(__name__)
 
@@ -57,10 +59,9 @@ def list_segments(folder: Path) -> dict[str, list[int]]:
     found: dict[str, set[int]] = {}
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
-            name, stage = os.path.splitext(entry.name)
-            writer, dot, index = name.rpartition(".")
-            if stage in STAGES and dot and index.isdigit() and not name.startswith("."):
-                found.setdefault(writer, set()).add(int(index))
+            match = _NAME.fullmatch(entry.name)
+            if match:
+                found.setdefault(match["writer"], set()).add(int(match["index"]))
     return {writer: sorted(found[writer]) for writer in sorted(found)}
 
 
@@ -170,7 +171,7 @@ def set_aside(path: Path, reason: str) -> None:
     A block is moved as a whole. Does nothing to a healthy log. Two processes may do this at once.
     """
     folder = path.parent
-    if path.suffix == BLOCK:
+    if path.name.endswith(BLOCK):
         list_fault(folder, path.name, reason)
         (folder / QUARANTINE).mkdir(exist_ok=True)
         with contextlib.suppress(FileNotFoundError):

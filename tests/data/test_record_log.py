@@ -106,7 +106,7 @@ def test_bytes_behind_a_footer_are_a_fault() -> None:
 
 
 def test_an_event_must_be_json() -> None:
-    with pytest.raises(ValueError, match="not JSON compliant|Out of range"):
+    with pytest.raises(ValueError, match=r"JSON compliant"):
         json_frame(Kind.EVENT, 0, {"event": "note", "value": float("nan")})
     with pytest.raises(ValueError, match="JSON values only"):
         json_frame(Kind.EVENT, 0, {"event": "note", "value": object()})
