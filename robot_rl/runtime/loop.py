@@ -152,7 +152,9 @@ class ControlLoop:
         sent, link = self._write(target, link)
         reasons = int(found) | link
         self._faults = self._watch(mode, who, reasons)
-        self._sent, self._last_action = sent, action
+        self._sent = sent
+        if not reasons & _NO_TARGET:  # what is not finite must not come back as an observation
+            self._last_action = action
         self.latest = Tick(self._tick, mode, who, reasons, state, action, sent, policy)
         if self._rows is not None:
             moment = Moment(

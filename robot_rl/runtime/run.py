@@ -10,9 +10,10 @@ import gc
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from robot_rl.runtime.loop import ControlLoop
 
@@ -29,8 +30,9 @@ def run(loop: ControlLoop, stop: Callable[[], bool], *, priority: int | None = N
     Args:
         loop: The loop; nobody else may tick it.
         stop: Asked after every tick, e.g. ``threading.Event().is_set``.
-        priority: SCHED_FIFO priority of this thread, 1 to 99; None stays with the scheduler's default. Where the
-            system forbids it the loop runs on and says so in the log.
+        priority: SCHED_FIFO priority of this thread, 2 to 99; the process's other threads get one less, because the
+            one that holds the interpreter must not be pushed aside by other programs while this one waits for it.
+            None stays with the scheduler's default. Where the system forbids it the loop runs on and says so.
 
     Raises:
         ConnectionError: The driver cannot connect.
@@ -73,26 +75,40 @@ def _punctual(priority: int | None) -> Generator[None, None, None]:
     gc.collect()
     gc.freeze()
     gc.disable()
-    before = _set_priority(priority)
+    before = _prefer_process(priority)
     try:
         yield
     finally:
-        if before is not None:
-            os.sched_setscheduler(0, before[0], before[1])
+        _restore(before)
         if was_enabled:
             gc.enable()
         gc.unfreeze()
         sys.setswitchinterval(interval)
 
 
-def _set_priority(priority: int | None) -> tuple[int, os.sched_param] | None:
-    """Put this thread under SCHED_FIFO; return what it was under, None where nothing changed."""
+_Scheduling = dict[int, tuple[int, os.sched_param]]
+
+
+def _prefer_process(priority: int | None) -> _Scheduling:
+    """Put this thread, and one below it the others, under SCHED_FIFO; return by thread id what they were under."""
+    before: _Scheduling = {}
     if priority is None:
-        return None
-    before = os.sched_getscheduler(0), os.sched_getparam(0)
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
-    except PermissionError as error:
-        _log.warning("SCHED_FIFO %d refused (%s); grant CAP_SYS_NICE or an rtprio limit", priority, error)
-        return None
+        return before
+    own = threading.get_native_id()
+    for thread in [int(name) for name in os.listdir("/proc/self/task")]:
+        try:
+            was = os.sched_getscheduler(thread), os.sched_getparam(thread)
+            os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(priority if thread == own else priority - 1))
+            before[thread] = was
+        except ProcessLookupError:  # it ended just now
+            continue
+        except PermissionError as error:
+            _log.warning("SCHED_FIFO %d refused (%s); grant CAP_SYS_NICE or an rtprio limit", priority, error)
+            return before
     return before
+
+
+def _restore(before: _Scheduling) -> None:
+    for thread, (policy, parameters) in before.items():
+        with suppress(ProcessLookupError):
+            os.sched_setscheduler(thread, policy, parameters)

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from robot_rl.runtime.mailbox import Inbox, Mailbox
+from robot_rl.runtime.modes import names
 from robot_rl.runtime.policy import Policy, saturation
 from robot_rl.runtime.shield import Reason
 
@@ -174,7 +175,7 @@ class Swap:
         if self.stage is not Stage.PROBATION:
             return False
         if reasons & _ALARMS:
-            return self._roll_back(f"shield alarm {Reason(reasons & _ALARMS)!s} in probation tick {self._driven}")
+            return self._roll_back(f"shield alarm {names(reasons & _ALARMS)} in probation tick {self._driven}")
         share = self._corrected / self._driven
         if self._driven >= 20 and share > self._before + self._config.soft_alarms:
             return self._roll_back(

@@ -1,7 +1,8 @@
 """Who drives: the policy, a person, or a ramp from one to the other, so that neither take-over nor hand-back bumps.
 
-The person's weight moves linearly between 0 and 1 in ``ramp_s``. Until the person's first action arrives, the last
-action that drove the robot stands in for it. What changes per tick is further bounded by the shield's rate limit.
+Whenever the driver changes, the action moves in ``ramp_s`` linearly from the last one that drove the robot to what the
+new driver wants; until the person's first action arrives, that last one is held. So the action is continuous however
+often and however fast the driver changes, and what it changes per tick is further bounded by the shield's rate limit.
 
 Knows: actions. Does not know: joints, modes, where a person's actions come from.
 
@@ -18,6 +19,7 @@ import numpy as np
 from robot_rl.data.transition import Who
 
 RAMP_S = 0.3
+_POLICY, _HOLD, _HUMAN = range(3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,28 +43,22 @@ class Takeover:
         self.ledger: deque[Span] = deque(maxlen=256)
         """Closed spans, oldest first."""
         self._top = max(1, round(ramp_s / period_s))  # ticks of a whole ramp
-        self._level = 0  # of them, how many the person is up
+        self._level = self._top  # of them, how many the present driver has had
+        self._driver = _POLICY
         self._last = np.zeros(num_actions, np.float32)
-        self._human = self._last
-        self._engaged = False
+        self._from = self._last
         self._who, self._why, self._first = Who.NONE, "", 0
         self._ticks, self._gap_sum, self._gap_max = 0, 0.0, 0.0
 
     def reset(self) -> None:
         """Forget the person and the last action; called where the policy starts from standing."""
-        self._level, self._engaged = 0, False
-        self._last = np.zeros_like(self._last)
-        self._human = self._last
-
-    @property
-    def weight(self) -> float:
-        """The person's share, 0 to 1."""
-        return self._level / self._top
+        self._level, self._driver = self._top, _POLICY
+        self._last = self._from = np.zeros_like(self._last)
 
     def blend(
         self, policy: np.ndarray, human: np.ndarray | None, *, engaged: bool, tick: int, why: str = ""
     ) -> tuple[np.ndarray, Who]:
-        """Return the action that drives, shape (A,), and who it belongs to.
+        """Return the action that drives, shape (A,), and who it belongs to; the person until a hand-back is over.
 
         Args:
             policy: What the policy wants, shape (A,).
@@ -71,16 +67,14 @@ class Takeover:
             tick: Number of the tick, for the ledger.
             why: What the ledger says of a change.
         """
-        if engaged and not self._engaged:
-            self._human = self._last  # the robot goes on as it was until the person says otherwise
-        self._engaged = engaged
-        if engaged and human is not None:
-            self._human = human
-        self._level = min(self._top, self._level + 1) if engaged else max(0, self._level - 1)
-        if self._level == 0:
-            action, who = policy, Who.POLICY
-        else:
-            action, who = policy + np.float32(self.weight) * (self._human - policy), Who.HUMAN
+        driver = _POLICY if not engaged else _HOLD if human is None else _HUMAN
+        if driver != self._driver:
+            self._driver, self._from, self._level = driver, self._last, 0
+        self._level = min(self._top, self._level + 1)
+        goal = policy if driver == _POLICY else self._from if human is None else human
+        arrived = self._level == self._top
+        action = goal if arrived else self._from + np.float32(self._level / self._top) * (goal - self._from)
+        who = Who.POLICY if driver == _POLICY and arrived else Who.HUMAN
         self._account(who, why, tick, policy, action)
         self._last = action
         return action, who

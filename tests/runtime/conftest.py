@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,8 +25,14 @@ from robot_rl.contract.model_file import parse_model, with_metadata
 from robot_rl.contract.sample import sample_states
 from robot_rl.contract.spec import SCHEMA, ActionLaw, Command, Contract, JointLimits, ObsTerm
 from robot_rl.contract.vectors import golden_to_json
+from robot_rl.data.transition import Mode
+from robot_rl.hardware.mirror import MirrorDriver
 from robot_rl.hardware.robot import Robot, load_robot
-from robot_rl.runtime.policy import bind, make_session
+from robot_rl.runtime.clock import SimClock
+from robot_rl.runtime.loop import ControlLoop, LoopConfig
+from robot_rl.runtime.modes import Request
+from robot_rl.runtime.policy import Policy, bind, make_session
+from robot_rl.runtime.recorder import Recorder
 
 NETWORKS = Path(__file__).parent.parent / "golden" / "networks"
 RATE_HZ = 50.0
@@ -104,3 +112,69 @@ def make_policy(tmp_path: Path, go2: Robot) -> MakePolicy:
         return write_policy(tmp_path / f"{label}.onnx", network, contract, go2)
 
     return make
+
+
+class Rig:
+    """A loop on the mirror driver in simulated time, ticked by hand."""
+
+    def __init__(self, robot: Robot, path: Path, recorder: Recorder | None = None, **config: Any) -> None:
+        policy = Policy.load(path, robot)
+        self.clock = SimClock(policy.contract.rate_hz)
+        self.driver = MirrorDriver(robot, now=self.clock.now_s)
+        self.loop = ControlLoop(self.driver, policy, self.clock, recorder, config=LoopConfig(**config))
+        self.driver.connect()
+        self.requests = self.loop.requests
+        self.seen: list[dict[str, Any]] = []
+
+    def tick(self, count: int = 1) -> Mode:
+        """Run ticks, keep the events, return the mode."""
+        for _ in range(count):
+            self.loop.tick()
+            self.clock.wait()
+            while (event := self.loop.events.take()) is not None:
+                self.seen.append(event)
+        return self.mode
+
+    def drive(self) -> Rig:
+        """Stand up and let the policy drive."""
+        self.requests.ask(Request.DAMP)
+        self.requests.ask(Request.STAND)
+        self.tick(round(self.driver.robot.safety.stand_s / self.clock.period_s) + 2)
+        self.requests.ask(Request.POLICY)
+        assert self.tick() is Mode.POLICY, self.seen
+        return self
+
+    def until(self, event: str, *, timeout_s: float = 30.0) -> dict[str, Any]:
+        """Tick until ``event`` happens, and return it."""
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            self.tick()
+            for found in self.seen:
+                if found["event"] == event:
+                    return found
+            time.sleep(0.0005)  # a loader thread may need the core
+        raise AssertionError(f"no event {event!r} in {timeout_s} s; seen: {self.seen}")
+
+    @property
+    def mode(self) -> Mode:
+        return self.loop.situation.mode
+
+    def sent(self) -> np.ndarray:
+        """Return the position targets sent so far, (n, J)."""
+        return np.array([target.pos for target in self.driver.sent])
+
+
+@pytest.fixture
+def rig_off(make_policy: MakePolicy, go2: Robot) -> Callable[..., Rig]:
+    """Return ``make(network, recorder=None, **LoopConfig) -> Rig``, in OFF."""
+
+    def make(network: str = "healthy", recorder: Recorder | None = None, *, scale: float = 0.25, **config: Any) -> Rig:
+        return Rig(go2, make_policy(network, scale=scale), recorder, **config)
+
+    return make
+
+
+@pytest.fixture
+def rig(rig_off: Callable[..., Rig]) -> Callable[..., Rig]:
+    """Return ``make(network, recorder=None, **LoopConfig) -> Rig`` whose policy drives."""
+    return lambda *args, **changes: rig_off(*args, **changes).drive()

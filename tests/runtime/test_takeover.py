@@ -34,8 +34,10 @@ def test_until_the_person_speaks_the_last_action_stands_in():
     takeover = make()
     takeover.blend(POLICY, None, engaged=False, tick=0)
     moved = -POLICY  # the policy now wants something else; nobody drives there
-    actions = [takeover.blend(moved, None, engaged=True, tick=1 + i)[0] for i in range(5)]
-    assert actions[-1] == pytest.approx(POLICY)
+    actions = [takeover.blend(moved, None, engaged=True, tick=1 + i) for i in range(9)]
+    assert all(a == pytest.approx(POLICY) and who is Who.HUMAN for a, who in actions)
+    first, _ = takeover.blend(moved, HUMAN, engaged=True, tick=10)
+    assert first == pytest.approx(0.0)  # a fifth of the way from 0.2 to -0.8
 
 
 def test_a_second_take_over_does_not_start_from_the_old_persons_action():
