@@ -1,0 +1,1 @@
+"""The parts of ``robot-rl demo``: the drive, the measurement, the page."""
