@@ -113,7 +113,7 @@ class RosTransport:
         if threading.current_thread() is not self._thread:
             self._thread.join()
         self.node.destroy_node()
-        rclpy.try_shutdown(context=self._context)
+        self._context.try_shutdown()
 
     def _spin(self) -> None:
         try:

@@ -128,8 +128,11 @@ class Station:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
-            self._publish_events()
-            self._publish_status()
+            try:
+                self._publish_events()
+                self._publish_status()
+            except ConnectionError as error:
+                log.warning("the last status was not sent: %s", error)
 
     # -- the transport's thread ---------------------------------------------------------------------------------------
 
