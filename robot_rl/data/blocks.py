@@ -10,7 +10,6 @@ Does not know: who writes or follows the store.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import fcntl
 import hashlib
@@ -34,6 +33,7 @@ from robot_rl.data.store import BLOCK, SEALED, check_sealed, list_fault, set_asi
 CHUNK_ROWS = 16384
 """Rows per chunk; one log segment of a quadruped fills about one."""
 _SCHEMA = 1
+_COMMENT = b"robot_rl sha256 "  # of all bytes before the 64 digits
 _HIDDEN = ".compact-"
 _log = logging.getLogger(__name__)
 
@@ -85,6 +85,7 @@ def read_block(path: Path) -> tuple[Header, list[Piece]]:
     from zarr.storage import ZipStore
 
     try:
+        _check_whole(path)
         with contextlib.closing(ZipStore(path, mode="r")) as store:
             group = zarr.open_group(store, mode="r", zarr_format=3)
             about: dict[str, Any] = json.loads(str(group.attrs["robot_rl"]))
@@ -97,7 +98,7 @@ def read_block(path: Path) -> tuple[Header, list[Piece]]:
                 if not isinstance(array, zarr.Array):
                     raise ValueError(f"{name!r} is no array")
                 rows[name] = array[...]
-    except (zipfile.BadZipFile, ValueError, RuntimeError, KeyError, TypeError, OSError) as error:
+    except (ValueError, RuntimeError, KeyError, TypeError, OSError) as error:
         if not path.exists():
             raise FileNotFoundError(path) from error
         raise ValueError(f"block is damaged: {type(error).__name__}: {error}") from error
@@ -116,14 +117,15 @@ class Compactor:
     Args:
         folder: The store.
         period_s: Time between two looks at it [s].
+        niceness: Added to that of this process; the control loop comes first.
     """
 
-    def __init__(self, folder: Path, *, period_s: float = 30.0) -> None:
+    def __init__(self, folder: Path, *, period_s: float = 30.0, niceness: int = 10) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         if not has_zarr():
             _log.warning("episode store %s stays a log: %s", folder, _CURE)
             return
-        command = [sys.executable, "-m", "robot_rl.data.blocks", str(folder), "--period-s", str(period_s)]
+        command = [sys.executable, "-m", "robot_rl.data.blocks", str(folder), str(period_s), str(niceness)]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
 
     def close(self) -> None:
@@ -207,6 +209,24 @@ def _write_block(path: Path, header: Header, pieces: list[Piece]) -> None:
                 config={"write_empty_chunks": True},
             )
             array[...] = column
+    _seal_whole(path)
+
+
+def _seal_whole(path: Path) -> None:
+    """Write the SHA-256 of the file into its last bytes, which a zip archive keeps as its comment."""
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = _COMMENT + bytes(64)
+    with path.open("r+b") as file:
+        digest = hashlib.sha256(file.read()[:-64]).hexdigest()
+        file.seek(-64, os.SEEK_END)
+        file.write(digest.encode())
+
+
+def _check_whole(path: Path) -> None:
+    data = path.read_bytes()
+    digest = hashlib.sha256(memoryview(data)[:-64]).hexdigest()
+    if not data[:-64].endswith(_COMMENT) or data[-64:] != digest.encode():
+        raise ValueError(f"the {len(data)} bytes of the file fail their checksum")
 
 
 def _stored_fields(rows: np.ndarray) -> list[str]:
@@ -248,9 +268,9 @@ def _same(block: tuple[Header, list[Piece]], log: tuple[Header, list[Piece]]) ->
     return header == expected and events == original_events and rows.tobytes() == original_rows.tobytes()
 
 
-def _compact_while_parent_lives(folder: Path, period_s: float) -> None:
+def _compact_while_parent_lives(folder: Path, period_s: float, niceness: int) -> None:
     parent = os.getppid()
-    os.nice(10)
+    os.nice(niceness)
     next_s = time.monotonic()
     while os.getppid() == parent:
         if time.monotonic() >= next_s:
@@ -260,9 +280,5 @@ def _compact_while_parent_lives(folder: Path, period_s: float) -> None:
         time.sleep(min(0.2, period_s))
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Compact an episode store while the parent process lives.")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--period-s", type=float, default=30.0)
-    arguments = parser.parse_args()
-    _compact_while_parent_lives(arguments.folder, arguments.period_s)
+if __name__ == "__main__":  # started by Compactor
+    _compact_while_parent_lives(Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]))
