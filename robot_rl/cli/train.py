@@ -59,7 +59,8 @@ class Args:
 def run(args: Args) -> int:
     """Train, then write ``policy.onnx`` and ``report.html`` into the run's folder."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    from robot_rl.learn import ppo
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin starve the physics
+    from robot_rl.learn import checkpoint, ppo, ppo_loop
     from robot_rl.sim.env import make_env
 
     recipe = _recipe(args)
@@ -72,14 +73,17 @@ def run(args: Args) -> int:
     _write(out / RUN_FILE, json.dumps(about, indent=2))
     print(f"training {args.recipe} in {out}", file=sys.stderr)
     try:
-        agent = ppo.train(recipe.config, env, out, resume=args.resume, progress=args.progress)
+        agent = ppo_loop.train(recipe.config, env, out, resume=args.resume, progress=args.progress)
     except KeyboardInterrupt:
-        path = ppo.checkpoint.latest(out / "checkpoints")
+        path = checkpoint.latest(out / "checkpoints")
         if path is None:
             raise
         print(f"\nstopped; exporting {path}", file=sys.stderr)
         agent, _ = ppo.load_agent(path)
-    policy = _export(agent, env, about, out / POLICY_FILE)
+    except FloatingPointError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    policy = export_agent(agent, env, about, out / POLICY_FILE)
     env.close()
     from robot_rl.learn.report import write_report
 
@@ -133,7 +137,7 @@ def _about(args: Args, recipe: Recipe, env: Env) -> dict[str, Any]:
     }
 
 
-def _export(agent: ppo.Agent, env: Env, about: dict[str, Any], path: Path) -> Path:
+def export_agent(agent: ppo.Agent, env: Env, about: dict[str, Any], path: Path) -> Path:
     """Let the policy act, and export it with states and observations from that recording."""
     import numpy as np
     import torch

@@ -89,7 +89,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def label(x: float) -> str:
-    """Return a short number: ``20M``, ``1.5k``, ``0.25``, ``1e-4``."""
+    """Return a short number: ``20M``, ``1.5k``, ``0.25``, ``1e-5``."""
     size = abs(x)
     for unit, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if size >= unit:

@@ -16,8 +16,6 @@ Shapes: T time · N environments · B minibatch · D observation · A actions.
 
 from __future__ import annotations
 
-import logging
-import time
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -26,13 +24,9 @@ import torch
 from torch import Tensor
 
 from robot_rl.learn import checkpoint, gsde, targets
-from robot_rl.learn.env import VecEnv
-from robot_rl.learn.metrics import EpisodeTracker, RunLog
 from robot_rl.learn.nets import Actor, Critic
-from robot_rl.learn.rollout import Rollout, Staggered, collect, require_finite, start_rollout
+from robot_rl.learn.rollout import Rollout, require_finite
 from robot_rl.learn.surrogate import gaussian_kl, surrogate_loss, value_loss
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,57 +245,6 @@ def update(agent: Agent, batch: dict[str, Tensor], cfg: Config) -> dict[str, flo
     }
 
 
-def train(cfg: Config, env: VecEnv, out: Path, *, resume: bool = False, progress: bool = True) -> Agent:
-    """Learn until ``total_steps`` or ``max_minutes`` and return the agent.
-
-    Writes ``out/checkpoints/*.npz``, ``out/metrics.jsonl`` and TensorBoard events beside it.
-
-    Args:
-        cfg: Settings.
-        env: The world.
-        out: Folder of the run; made if missing.
-        resume: Go on from the newest checkpoint in ``out``; exact where ``env`` is ``checkpoint.Restorable``.
-        progress: Whether to show a progress bar on the terminal.
-
-    Raises:
-        ValueError: ``resume`` without a checkpoint, or a fresh run in a folder that has one.
-        FloatingPointError: Something is not finite; ``out/checkpoints/last_good.npz`` holds the last good weights.
-    """
-    _set_torch(cfg)
-    folder = out / "checkpoints"
-    agent, tracker, obs = _resume(cfg, env, folder) if resume else _begin(cfg, env, folder)
-    rollout = start_rollout(obs, cfg.num_steps, env.num_actions)
-    steps_per_iteration = cfg.num_steps * env.num_envs
-    with RunLog(out, cfg.total_steps, first_iteration=agent.iteration, progress=progress) as log:
-        while agent.steps < cfg.total_steps and not 0.0 < cfg.max_minutes <= agent.train_s / 60.0:
-            began = time.perf_counter()
-            try:
-                obs, row = collect(agent.actor, env, obs, rollout, tracker, agent.generator, sde_every=cfg.sde_every)
-                collected = time.perf_counter()
-                agent.steps += steps_per_iteration
-                if cfg.normalise and float(agent.actor.norm.count) == 0.0:
-                    _normalise(agent, rollout)
-                    continue
-                row |= update(agent, as_batch(agent, rollout, cfg), cfg)
-            except FloatingPointError as error:
-                checkpoint.save(folder / "last_good.npz", _pack(cfg, agent, tracker, env, obs))
-                raise FloatingPointError(f"{error}; last good weights: {folder / 'last_good.npz'}") from error
-            if cfg.normalise:
-                _normalise(agent, rollout)
-            ended = time.perf_counter()
-            agent.iteration += 1
-            agent.train_s += ended - began
-            row |= {
-                "time/fps": steps_per_iteration / (ended - began), "time/collect_s": collected - began,
-                "time/update_s": ended - collected, "time/train_s": agent.train_s,
-            }  # fmt: skip
-            log.write(agent.iteration, agent.steps, row | tracker.means())
-            if agent.iteration % cfg.save_every == 0:
-                _save(cfg, agent, tracker, env, obs, folder)
-        _save(cfg, agent, tracker, env, obs, folder)
-    return agent
-
-
 def load_agent(path: Path) -> tuple[Agent, Config]:
     """Read the agent of a checkpoint, for evaluation or export, with the config it was trained under.
 
@@ -309,51 +252,20 @@ def load_agent(path: Path) -> tuple[Agent, Config]:
         ValueError: The file is no whole checkpoint.
     """
     tree = checkpoint.load(path)
-    return _unpack(tree)
+    return unpack(tree)
 
 
-def _begin(cfg: Config, env: VecEnv, folder: Path) -> tuple[Agent, EpisodeTracker, dict[str, Tensor]]:
-    if checkpoint.latest(folder) is not None:
-        raise ValueError(f"{folder} already holds checkpoints; resume the run or choose another folder")
-    obs = env.reset()
-    if isinstance(env, Staggered):
-        env.stagger()
-    agent = make_agent(cfg, {**env.obs_sizes, "action": env.num_actions}, obs["policy"].device)
-    return agent, EpisodeTracker(env.num_envs), obs
-
-
-def _resume(cfg: Config, env: VecEnv, folder: Path) -> tuple[Agent, EpisodeTracker, dict[str, Tensor]]:
-    path = checkpoint.latest(folder)
-    if path is None:
-        raise ValueError(f"nothing to resume: no checkpoint in {folder}")
-    tree = checkpoint.load(path)
-    tracker = EpisodeTracker(env.num_envs)
-    obs = env.reset()
-    agent, _ = _unpack(tree, cfg, obs["policy"].device)
-    expected = {**env.obs_sizes, "action": env.num_actions}
-    if agent.sizes != expected:
-        raise ValueError(f"{path} was trained with sizes {agent.sizes}; the environment has {expected}")
-    if tree["env"] is not None and isinstance(env, checkpoint.Restorable):
-        env.restore(tree["env"])
-        obs = {name: x.to(obs[name].device) for name, x in tree["obs"].items()}
-        tracker.restore(tree["tracker"])
-    _log.info("resumed %s at iteration %d", path, agent.iteration)
-    return agent, tracker, obs
-
-
-def _pack(cfg: Config, agent: Agent, tracker: EpisodeTracker, env: VecEnv, obs: dict[str, Tensor]) -> dict[str, Any]:
+def pack(agent: Agent, cfg: Config) -> dict[str, Any]:
+    """Return the agent as a tree for ``checkpoint.save``."""
     return {
         "algorithm": "ppo", "config": asdict(cfg), "sizes": agent.sizes, "iteration": agent.iteration,
         "steps": agent.steps, "train_s": agent.train_s, "actor": agent.actor.state_dict(),
         "critic": agent.critic.state_dict(), "optimiser": agent.optimiser.state_dict(),
-        "generator": agent.generator.get_state(), "tracker": tracker.snapshot(), "obs": obs,
-        "env": env.snapshot() if isinstance(env, checkpoint.Restorable) else None,
+        "generator": agent.generator.get_state(),
     }  # fmt: skip
 
 
-def _unpack(
-    tree: dict[str, Any], cfg: Config | None = None, device: torch.device | str = "cpu"
-) -> tuple[Agent, Config]:
+def unpack(tree: dict[str, Any], cfg: Config | None = None, device: torch.device | str = "cpu") -> tuple[Agent, Config]:
     """Rebuild the agent; ``cfg`` replaces the stored settings, where given."""
     names = {f.name for f in fields(Config)}
     stored = {k: tuple(v) if isinstance(v, list) else v for k, v in tree["config"].items() if k in names}
@@ -365,22 +277,3 @@ def _unpack(
     agent.generator.set_state(tree["generator"])
     agent.iteration, agent.steps, agent.train_s = tree["iteration"], tree["steps"], tree["train_s"]
     return agent, cfg
-
-
-def _save(
-    cfg: Config, agent: Agent, tracker: EpisodeTracker, env: VecEnv, obs: dict[str, Tensor], folder: Path
-) -> None:
-    checkpoint.save(checkpoint.numbered(folder, agent.iteration), _pack(cfg, agent, tracker, env, obs))
-    checkpoint.prune(folder, keep=2, every=cfg.keep_every)
-
-
-def _normalise(agent: Agent, rollout: Rollout) -> None:
-    agent.actor.norm.update(rollout.obs["policy"].flatten(0, 1))
-    agent.critic.norm.update(rollout.critic_obs.flatten(0, 1))
-
-
-def _set_torch(cfg: Config) -> None:
-    if cfg.threads > 0:
-        torch.set_num_threads(cfg.threads)
-    if cfg.bf16:
-        torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # pyright: ignore[reportAttributeAccessIssue]
