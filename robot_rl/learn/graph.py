@@ -9,6 +9,7 @@ Shapes: n rows · D observation · A action.
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,11 +63,18 @@ def trace_graph(module: nn.Module, obs_size: int) -> bytes:
     module.eval()
     buffer = io.BytesIO()
     try:
-        torch.onnx.export(
-            module, (torch.zeros(1, obs_size, device=device),), buffer,  # pyright: ignore[reportArgumentType]
-            input_names=[INPUT],
-            output_names=[OUTPUT], opset_version=OPSET, dynamo=False,
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            # The exporter by torch.export takes ten times as long and logs what it skips; both give the same nodes.
+            warnings.filterwarnings("ignore", "You are using the legacy", DeprecationWarning)
+            torch.onnx.export(
+                module,
+                (torch.zeros(1, obs_size, device=device),),
+                buffer,  # pyright: ignore[reportArgumentType]
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                opset_version=OPSET,
+                dynamo=False,
+            )
     finally:
         module.train(was_training)
     return with_metadata(buffer.getvalue(), {})
@@ -100,7 +108,8 @@ def read_mlp(path: Path) -> DenseNet:
 
 
 def dense_forward(net: DenseNet) -> Forward:
-    """Return the perceptron as torch computes it, from (n, D) to (n, A)."""
+    """Return the perceptron as torch computes it, from (n, D) to (n, A); raise ValueError as ``dense_graph`` does."""
+    _check_dense(net)
     layers = [(torch.from_numpy(np.array(w)), torch.from_numpy(np.array(b))) for w, b in net.layers]
     act = ACTIVATIONS[net.activation]
 
