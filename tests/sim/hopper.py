@@ -1,4 +1,4 @@
-"""A robot whose physics a person can compute: a 2 kg box on one sliding leg with a wide foot of 0.1 kg.
+"""A robot whose physics a person can compute: a 2 kg box on one sliding leg with a wide foot of 0.5 kg.
 
 The leg slides along the body's z axis; a positive position is further down. At rest the leg carries 2 kg * 9.81 m/s^2.
 """
@@ -12,7 +12,7 @@ from robot_rl.hardware.robot import Robot, read_robot
 from robot_rl.sim import terms as t
 from robot_rl.sim.task import Commands, Obs, Reward, Task
 
-BASE_KG, FOOT_KG, GRAVITY, KP, KD, EFFORT = 2.0, 0.1, 9.81, 1000.0, 40.0, 60.0
+BASE_KG, FOOT_KG, GRAVITY, KP, KD, EFFORT = 2.0, 0.5, 9.81, 400.0, 20.0, 60.0
 WEIGHT_N = BASE_KG * GRAVITY
 
 XML = """
@@ -28,14 +28,14 @@ XML = """
       <site name="imu"/>
       <body name="foot">
         <joint name="leg" type="slide" axis="0 0 -1" range="0.05 0.4" damping="1"/>
-        <inertial pos="0 0 0" mass="0.1" diaginertia="0.001 0.001 0.002"/>
+        <inertial pos="0 0 0" mass="0.5" diaginertia="0.005 0.005 0.01"/>
         <geom name="sole" type="box" size="0.2 0.2 0.01" conaffinity="1" friction="1 0.005 0.0001"
-          solref="0.01 1"/>
+          solref="0.02 1"/>
         <site name="sole" type="box" size="0.21 0.21 0.02"/>
       </body>
     </body>
   </worldbody>
-  <actuator><position name="leg" joint="leg" kp="1000" kv="40" forcerange="-60 60"/></actuator>
+  <actuator><position name="leg" joint="leg" kp="400" kv="20" forcerange="-60 60"/></actuator>
   <sensor>
     <accelerometer name="imu_acc" site="imu"/>
     <touch name="sole_touch" site="sole"/>
@@ -56,8 +56,8 @@ pos_high = [0.4]
 vel = [20.0]
 effort = [60.0]
 default_pos = [0.3]
-stiffness = [1000.0]
-damping = [40.0]
+stiffness = [400.0]
+damping = [20.0]
 [safety]
 max_tilt_rad = 1.0
 pos_margin = 0.0

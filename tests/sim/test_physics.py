@@ -35,9 +35,15 @@ def test_states_have_the_declared_shapes_and_belong_to_the_caller(hopper: Robot,
     state = physics.state()
     shapes = {f.name: getattr(state, f.name).shape for f in dataclasses.fields(state) if not f.name.startswith("tool")}
     assert shapes == {
-        "stamp_s": (3,), "joint_pos": (3, 1), "joint_vel": (3, 1), "joint_effort": (3, 1), "quat_xyzw": (3, 4),
+        "stamp_s": (3,),
+        "joint_pos": (3, 1),
+        "joint_vel": (3, 1),
+        "joint_effort": (3, 1),
+        "quat_xyzw": (3, 4),
         **dict.fromkeys(("ang_vel_b", "lin_acc_b", "base_pos_w", "lin_vel_b"), (3, 3)),
-        "command": (3, 0), "last_action": (3, 0), "foot_contact": (3, 1),
+        "command": (3, 0),
+        "last_action": (3, 0),
+        "foot_contact": (3, 1),
     }
     kept = dataclasses.replace(state)
     before = state.joint_pos.copy(), state.base_pos_w.copy()
@@ -102,7 +108,7 @@ def test_in_the_air_no_foot_touches(hopper: Robot, build: Build) -> None:
     np.testing.assert_array_equal(physics.state().foot_contact, [[0.0]])
 
 
-@pytest.mark.parametrize("kp", [500.0, 1000.0])
+@pytest.mark.parametrize("kp", [200.0, 400.0])
 def test_stiffness_is_the_one_declared(hopper: Robot, build: Build, kp: float) -> None:
     state = settle(build(hopper), hold(hopper, kp=kp))
     assert state.joint_effort[0, 0] == pytest.approx(WEIGHT_N, rel=1e-3)
@@ -172,7 +178,7 @@ def test_motor_strength_scales_gains_and_limit(hopper: Robot, build: Build) -> N
     physics.apply(hold(hopper, 2, pos=0.33))
     physics.step(1)
     full, half = physics.state().joint_effort[:, 0]
-    assert (full, half) == (pytest.approx(30.0), pytest.approx(15.0))
+    assert (full, half) == (pytest.approx(12.0), pytest.approx(6.0))
     physics.apply(hold(hopper, 2, pos=0.4, kp=1e4))
     physics.step(1)
     np.testing.assert_allclose(physics.state().joint_effort[:, 0], [EFFORT, EFFORT / 2])
@@ -184,7 +190,7 @@ def test_the_leg_carries_the_changed_mass(
 ) -> None:
     physics = build(hopper, 2)
     physics.randomize(ONE, name, np.array([[value]]))
-    state = settle(physics, hold(hopper, 2))
+    state = settle(physics, hold(hopper, 2), 4.0)
     np.testing.assert_allclose(state.joint_effort[:, 0], [kilograms * GRAVITY, WEIGHT_N], rtol=2e-3)
 
 
@@ -233,8 +239,14 @@ def test_the_widths_of_parameters_are_those_of_their_descriptions(hopper: Robot)
     go2 = load_robot("go2")
     widths = {name: parameter_width(go2, name) for name in RANDOMIZABLE}
     assert widths == {
-        "mass_scale": 1, "payload_kg": 1, "friction": 1, "com_offset_m": 3, "motor_strength": 12,
-        "joint_damping": 12, "push_lin_vel_w": 3, "push_ang_vel_b": 3,
+        "mass_scale": 1,
+        "payload_kg": 1,
+        "friction": 1,
+        "com_offset_m": 3,
+        "motor_strength": 12,
+        "joint_damping": 12,
+        "push_lin_vel_w": 3,
+        "push_ang_vel_b": 3,
     }
     now = np.full((1, 12), 0.9)
     row = parameter_row(go2, "motor_strength", {"FL_hip_joint": 0.5}, now=now)
