@@ -61,7 +61,7 @@ class Args:
     updates_per_s: float | None = None
     """Most critic updates per second; the recipe's own by default, 0 is no limit."""
     explore: float | None = None
-    """Factor on the exploration inside the offered policies; 0 is none. The recipe's own by default."""
+    """Factor on the exploration inside the offered policies; 0, the usual recipe, leaves it to the robot's runtime."""
     seed: int | None = None
     """Of networks and minibatches; the recipe's own by default."""
     progress: bool = True

@@ -52,8 +52,9 @@ class Config:
     """Most critic updates per second, to leave a core to others; 0 is no limit."""
     offer_every_s: float = 5.0
     """Time between exports."""
-    explore: float = 1.0
-    """Factor on the actor's deviation in the policies offered while learning; 0 offers them without dither."""
+    explore: float = 0.0
+    """Factor on the actor's deviation for dither inside the policies offered while learning (``dither``), for
+    robots whose runtime does not explore; 0 offers plain policies."""
     explore_turn: float = 1.5
     """How quickly the dither turns [rad per tick]."""
     save_every_s: float = 20.0
