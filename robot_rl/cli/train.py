@@ -15,7 +15,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import tyro
 
@@ -23,6 +23,7 @@ from robot_rl import zoo
 
 if TYPE_CHECKING:
     from robot_rl.learn import ppo
+    from robot_rl.learn.env import VecEnv
     from robot_rl.learn.recipe import Recipe
     from robot_rl.sim.env import Env
 
@@ -73,7 +74,7 @@ def run(args: Args) -> int:
     _write(out / RUN_FILE, json.dumps(about, indent=2))
     print(f"training {args.recipe} in {out}", file=sys.stderr)
     try:
-        agent = ppo_loop.train(recipe.config, env, out, resume=args.resume, progress=args.progress)
+        agent = ppo_loop.train(recipe.config, cast("VecEnv", env), out, resume=args.resume, progress=args.progress)
     except KeyboardInterrupt:
         path = checkpoint.latest(out / "checkpoints")
         if path is None:

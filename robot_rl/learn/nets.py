@@ -61,9 +61,13 @@ class Mlp(nn.Module):
             raise ValueError(f"an MLP needs an input and an output width, got {list(sizes)}")
         self.activation = activation
         self.layers = nn.ModuleList(torch.nn.utils.skip_init(nn.Linear, a, b) for a, b in itertools.pairwise(sizes))
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(self.linears()):
             last = i == len(self.layers) - 1
-            _initialise(layer, orthogonal, output_gain if last else None, generator)  # pyright: ignore[reportArgumentType]
+            _initialise(layer, orthogonal, output_gain if last else None, generator)
+
+    def linears(self) -> list[nn.Linear]:
+        """Return the layers from input to output."""
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
 
     def features(self, x: Tensor) -> Tensor:
         """Return the last hidden layer, shape (..., F)."""
@@ -216,7 +220,7 @@ class Actor(nn.Module):
     @torch.no_grad()
     def as_mlp(self) -> DenseNet:
         """Return the deterministic policy as arrays, the normaliser folded into the first layer in float64."""
-        weights = [(x.weight.double().cpu(), x.bias.double().cpu()) for x in self.mlp.layers]
+        weights = [(x.weight.double().cpu(), x.bias.double().cpu()) for x in self.mlp.linears()]
         w, b = weights[0]
         w = w / (self.norm.var.double().cpu().sqrt() + self.norm.floor)
         weights[0] = (w, b - w @ self.norm.mean.double().cpu())

@@ -268,7 +268,9 @@ def pack(agent: Agent, cfg: Config) -> dict[str, Any]:
 def unpack(tree: dict[str, Any], cfg: Config | None = None, device: torch.device | str = "cpu") -> tuple[Agent, Config]:
     """Rebuild the agent; ``cfg`` replaces the stored settings, where given."""
     names = {f.name for f in fields(Config)}
-    stored = {k: tuple(v) if isinstance(v, list) else v for k, v in tree["config"].items() if k in names}
+    stored: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in tree["config"].items() if k in names
+    }
     cfg = cfg or Config(**stored)
     agent = make_agent(cfg, tree["sizes"], device)
     agent.actor.load_state_dict(tree["actor"])

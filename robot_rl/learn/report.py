@@ -88,7 +88,7 @@ def write_report(out: Path) -> Path:
     return report
 
 
-def render(rows: Sequence[Mapping[str, float]], about: Mapping[str, Any]) -> str:
+def render(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> str:
     """Return the page.
 
     Args:
@@ -114,7 +114,7 @@ def _subtitle(about: Mapping[str, Any]) -> str:
     return " · ".join(parts)
 
 
-def _tiles(rows: Sequence[Mapping[str, float]]) -> str:
+def _tiles(rows: Sequence[Mapping[str, Any]]) -> str:
     """The numbers a person asks for first."""
     last = rows[-1]
     tiles = {"environment steps": _count(last["steps"]), "iterations": f"{last['iteration']:,.0f}"}
@@ -133,7 +133,7 @@ def _count(n: float) -> str:
     return f"{n / 1e6:.2f} M" if n >= 1e6 else f"{n:,.0f}"
 
 
-def _grouped(rows: Sequence[Mapping[str, float]]) -> dict[str, list[Curve]]:
+def _grouped(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Curve]]:
     """Collect one curve per number, by group, groups in the order of the page."""
     points: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
