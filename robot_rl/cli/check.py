@@ -70,7 +70,7 @@ def inspect(path: Path, robot: Robot | None, rate_hz: float | None = None) -> tu
     try:
         bundle = read_bundle(path)
     except ValueError as error:
-        return None, [Finding("file", path.name, "", ERROR, str(error).removeprefix(f"{path}: "))]
+        return None, [Finding("file", path.name, "", ERROR, _reason(error, path))]
     robot = robot or load_robot(bundle.contract.robot)
     whole = Finding(
         "file", f"sha256 {bundle.file_sha256[:12]}", "", OK, "whole, unaltered, reproduces its golden vectors"
@@ -90,13 +90,18 @@ def _network(bundle: Bundle) -> Finding:
         policy = Policy(bundle, bundle.path.read_bytes())
         replay_golden(bundle, lambda obs: policy.infer(obs[0]))
     except Exception as error:  # onnxruntime's errors share no base class of their own
-        return Finding("network", steps, here, ERROR, str(error).removeprefix(f"{bundle.path}: "))
+        return Finding("network", steps, here, ERROR, _reason(error, bundle.path))
     golden = bundle.golden
     worst = max(
         float(np.max(np.abs(policy.infer(obs) - action)))
         for obs, action in zip(golden.obs.astype(np.float32), golden.actions, strict=True)
     )
     return Finding("network", steps, here, OK, f"largest difference {worst:.1e}")
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """Return the error less the path that it begins with; the title has it."""
+    return str(error).removeprefix(str(path)).lstrip(": ")
 
 
 def _as_json(path: Path, bundle: Bundle | None, findings: list[Finding], accepted: bool) -> dict[str, Any]:
