@@ -30,6 +30,7 @@ from robot_rl.data.store import create_segment, new_writer, recover, seal, sync_
 from robot_rl.data.transition import row_dtype
 from robot_rl.hardware.robot import Robot
 
+_sync_file = os.fdatasync if hasattr(os, "fdatasync") else os.fsync  # macOS has the second only
 _log = logging.getLogger(__name__)
 __all__ = ["EpisodeReader", "EpisodeWriter", "Event", "Rows", "read_episodes"]
 
@@ -55,7 +56,8 @@ class EpisodeWriter:
     """Appends the rows and events of one runtime process to a store.
 
     Several writers may share a folder; none ever touches another's files, except that a new one seals what dead
-    ones left open. Methods may be called from several threads.
+    ones left open. Methods may be called from several threads. A process forked off meanwhile keeps the lock alive:
+    spawn instead.
 
     Args:
         folder: The store, made where it is missing.
@@ -278,7 +280,7 @@ class EpisodeWriter:
                     _finish(full[0])
                     del full[0]
                 if written != self._synced and not self._closed:
-                    os.fdatasync(live.fd)
+                    _sync_file(live.fd)
                 if live.path != self._listed:  # a new segment is safe once its name is
                     sync_folder(self.folder)
                     self._listed = live.path

@@ -74,13 +74,13 @@ class _Source:
 
 
 class EpisodeReader:
-    """Follows one store. Made by ``follow``; used from one thread; ``close`` it or leave it to the collector."""
+    """Follows one store. Made by ``follow``; used from one thread; closes its files when it is collected."""
 
     def __init__(self, folder: Path, contract: Contract | None, cursor: dict[str, Any] | None) -> None:
+        self._sources: dict[str, _Source] = {}
         self.folder = Path(folder)
         self._fingerprint = None if contract is None else contract.fingerprint
         self._places = _as_places(cursor)
-        self._sources: dict[str, _Source] = {}
         self._unclean = ""
 
     @classmethod
@@ -127,6 +127,9 @@ class EpisodeReader:
         for source in self._sources.values():
             _close(source)
         self._sources.clear()
+
+    def __del__(self) -> None:
+        self.close()
 
     def _fill(self, writer: str, place: _Place, indices: list[int]) -> bool:
         """Return whether the writer has pieces to yield, reading on and opening the next segment where needed."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robot_rl.data import episodes
+from robot_rl.data import episodes, store
 from robot_rl.data.episodes import EpisodeReader, EpisodeWriter, read_episodes
 from robot_rl.data.record_log import HEAD
 from robot_rl.data.store import QUARANTINE, check_sealed, faults, list_segments, recover
@@ -197,6 +197,61 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged(tmp_path: Path, monkeyp
         writer.append(make_rows(3, 1))
     assert_rows(read_all(tmp_path)[0], 0, 4)
     assert not faults(tmp_path)
+
+
+def test_a_disk_that_failed_once_is_not_believed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    writer = make_writer(tmp_path, sync_s=60)
+    writer.append(make_rows(0, 2))
+    writer.flush()
+    with monkeypatch.context() as broken:
+        broken.setattr(episodes, "_sync_file", fail)
+        writer.append(make_rows(2, 2))
+        with pytest.raises(OSError, match="Input/output error"):
+            writer.flush()
+    assert writer.committed == 2
+    with pytest.raises(OSError, match="Input/output error"):
+        writer.append(make_rows(4, 2))
+    abandon(writer)
+    recover(tmp_path)
+    assert ticks(tmp_path) == [0, 1, 2, 3]
+
+
+def test_a_disk_too_full_for_a_footer_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = store.write_all
+
+    def full(fd: int, data: bytes) -> None:
+        if b'"sha256":' not in data:  # no footer
+            return real(fd, data)
+        real(fd, data[:20])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with make_writer(tmp_path, segment_bytes=1, sync_s=60) as writer:
+        with monkeypatch.context() as broken:
+            broken.setattr(store, "write_all", full)
+            writer.append(make_rows(0, 1))
+            writer.append(make_rows(1, 1))  # begins the second segment
+            writer.flush()
+            assert (len(names(tmp_path, ".open")), len(names(tmp_path, ".seg"))) == (2, 0)
+            assert ticks(tmp_path) == [0, 1]
+        writer.flush()
+        assert (len(names(tmp_path, ".open")), len(names(tmp_path, ".seg"))) == (1, 1)
+    assert_rows(read_all(tmp_path)[0], 0, 2)
+    assert not faults(tmp_path)
+    for path in names(tmp_path, ".seg"):
+        check_sealed(path)
+
+
+def test_a_new_segment_begins_when_the_old_one_is_old(tmp_path: Path) -> None:
+    with make_writer(tmp_path, segment_s=0.05) as writer:
+        writer.append(make_rows(0, 1))
+        writer.append(make_rows(1, 1))
+        time.sleep(0.06)
+        writer.append(make_rows(2, 1))
+    assert len(names(tmp_path, ".seg")) == 2
+    assert_rows(read_all(tmp_path)[0], 0, 3)
 
 
 def test_episodes_are_read_with_the_label_given_afterwards(tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from robot_rl.data.episodes import EpisodeReader
+from robot_rl.data.episodes import EpisodeReader, Rows
 from robot_rl.data.store import check_sealed, faults, recover
 from tests.data.recording import assert_rows, join, make_rows, make_writer, read_all
 
@@ -84,6 +86,31 @@ def test_killed_writers_lose_nothing(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_fifty_killed_writers_lose_nothing(tmp_path: Path) -> None:
     kill_writers(tmp_path, 50, seed=2)
+
+
+def test_two_processes_that_record_at_once_are_kept_apart(tmp_path: Path) -> None:
+    found: dict[int, int] = {}
+
+    def record(first: int) -> None:
+        found[first] = record_until_killed(tmp_path, first, 0.3, 3000)
+
+    threads = [threading.Thread(target=record, args=(first,)) for first in (0, 1_000_000)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    recover(tmp_path)
+    streams: dict[str, list[np.ndarray]] = {}
+    for item in EpisodeReader.follow(tmp_path).poll():
+        if isinstance(item, Rows):
+            streams.setdefault(item.source.writer, []).append(item.rows)
+    assert len(streams) == 2
+    for parts in streams.values():
+        rows = np.concatenate(parts)
+        first = int(rows["tick"][0])
+        assert_rows(rows, first, rows.size)
+        assert 0 <= first + rows.size - found[first] <= 3
+    assert not faults(tmp_path)
 
 
 def kill_compactions(folder: Path, times: int, seed: int) -> None:
