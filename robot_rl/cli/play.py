@@ -47,7 +47,7 @@ class Args:
     fps: float = 25.0
     """Pictures per simulated second of a video."""
     size: tuple[int, int] = (640, 480)
-    """Width and height of a video, multiples of 16."""
+    """Width and height of a video, even numbers."""
 
 
 def run(args: Args) -> int:

@@ -8,8 +8,11 @@ Knows: OSMesa, EGL, displays, mp4. Does not know: what is simulated.
 from __future__ import annotations
 
 import ctypes.util
+import itertools
 import os
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -43,30 +46,55 @@ def choose_gl() -> str:
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], *, fps: float) -> int:
-    """Write ``frames``, uint8 RGB (H, W, 3), to the .mp4 ``path`` in one piece, and return how many.
+    """Write ``frames``, uint8 RGB (H, W, 3) with even H and W, to the .mp4 ``path`` in one piece; return how many.
 
     Raises:
-        ValueError: ``path`` is no .mp4, or there are no frames.
+        ValueError: ``path`` is no .mp4, there are no frames, or the encoder refuses them.
     """
-    import imageio.v2 as imageio
-
     if path.suffix != ".mp4":
         raise ValueError(f"{path} is no .mp4")
+    pictures = iter(frames)
+    first = next(pictures, None)
+    if first is None:
+        raise ValueError("no frames to write")
     path.parent.mkdir(parents=True, exist_ok=True)
     temp = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
-    count = 0
     try:
-        with imageio.get_writer(temp, fps=fps, codec="libx264", macro_block_size=16) as writer:
-            for frame in frames:
-                count += 1
-                writer.append_data(frame)  # pyright: ignore[reportAttributeAccessIssue]  # imageio's own type is a base
-        if not count:
-            raise ValueError("no frames to write")
+        count = _encode(temp, first, pictures, fps)
         with temp.open("rb") as file:
             os.fsync(file.fileno())
         temp.replace(path)
     finally:
         temp.unlink(missing_ok=True)
+    return count
+
+
+def _encode(path: Path, first: np.ndarray, others: Iterable[np.ndarray], fps: float) -> int:
+    """Feed the pictures to ffmpeg and return how many there were."""
+    from imageio_ffmpeg import get_ffmpeg_exe
+
+    height, width = first.shape[:2]
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps}", "-i", "-"]
+    h264 = ["-an", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
+    command = [get_ffmpeg_exe(), "-y", "-loglevel", "error", *raw, *h264, str(path)]
+    count = 0
+    with tempfile.TemporaryFile() as said, subprocess.Popen(command, stdin=subprocess.PIPE, stderr=said) as ffmpeg:
+        assert ffmpeg.stdin is not None, "stdin is a pipe"
+        try:
+            for frame in itertools.chain((first,), others):
+                ffmpeg.stdin.write(np.ascontiguousarray(frame, dtype=np.uint8).tobytes())
+                count += 1
+            ffmpeg.stdin.close()
+        except BrokenPipeError:
+            pass  # it has said why
+        except BaseException:
+            ffmpeg.kill()
+            raise
+        if ffmpeg.wait() != 0:
+            said.seek(0)
+            raise ValueError(
+                f"ffmpeg refuses {width}x{height} pictures: {said.read().decode(errors='replace').strip()}"
+            )
     return count
 
 
