@@ -94,6 +94,9 @@ def _prefer_process(priority: int | None) -> _Scheduling:
     before: _Scheduling = {}
     if priority is None:
         return before
+    if sys.platform != "linux":
+        _log.warning("SCHED_FIFO %d refused: %s has no such scheduling", priority, sys.platform)
+        return before
     own = threading.get_native_id()
     for thread in [int(name) for name in os.listdir("/proc/self/task")]:
         try:

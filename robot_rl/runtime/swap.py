@@ -54,7 +54,7 @@ class SwapConfig:
     """Largest median inference time, as a fraction of the control period."""
     saturated: float = 0.5
     """Largest share of raw actions at their bounds."""
-    soft_alarms: float = 0.3
+    soft_alarms: float = 0.5
     """How much more often, as a share of ticks, the shield may correct the candidate than the policy before."""
 
 
@@ -83,11 +83,13 @@ class Swap:
         self._offered: Mailbox[Path] = Mailbox()
         self._loaded: Mailbox[Policy] = Mailbox()
         self._loading = threading.Lock()
+        self._retired: Inbox[Policy] = Inbox(8)  # freed by the next loader: the control thread frees no sessions
         self._rolled_back: set[int] = set()
         actions = live.contract.num_actions
         self._shadow_actions = np.zeros((config.shadow_ticks, actions), np.float32)
         self._shadow_s = np.zeros(config.shadow_ticks)
-        self._ticks = 0
+        self._ticks = self._slow_ticks = 0
+        self._proven = True  # the live policy has passed its probation
         self._driven = self._corrected = 0  # ticks of the live policy, and those that the shield corrected
         self._before = 0.0  # share of corrected ticks under the policy before
 
@@ -100,6 +102,8 @@ class Swap:
 
     def _load_offers(self) -> None:
         with self._loading:
+            while self._retired.take() is not None:
+                pass
             path = self._offered.take()
             if path is None:  # an earlier thread took it
                 return
@@ -134,10 +138,12 @@ class Swap:
         Args:
             driving: Whether the live policy's actions reach the robot; otherwise there is nothing to shadow.
         """
-        if self.stage is not Stage.PROBATION:
+        if self.stage is not Stage.PROBATION or (self._driven == 0 and not driving):
             arrived = self._loaded.take()
             if arrived is not None and arrived.fingerprint != self.live.fingerprint:
+                self._retire(self.candidate)
                 self.candidate, self.stage, self._ticks = arrived, Stage.SHADOW, 0
+                self._slow_ticks = 0
         if self.stage is not Stage.SHADOW:
             return False
         if not driving:
@@ -165,8 +171,10 @@ class Swap:
         self._ticks += 1
         if not np.isfinite(action).all():
             self._refuse(f"{candidate.path} gave an action that is not finite in shadow tick {self._ticks}")
-        elif spent_s > self._period_s / 2:
-            self._refuse(_slow(candidate, spent_s, self._budget_s, self._period_s))
+        elif spent_s > self._period_s / 2:  # one such tick may be the scheduler's doing, a fifth of all is not
+            self._slow_ticks += 1
+            if self._slow_ticks > self._config.shadow_ticks // 5:
+                self._refuse(_slow(candidate, spent_s, self._budget_s, self._period_s))
 
     def watch(self, reasons: int) -> bool:
         """Take note of what the shield said of the live policy's action; return whether that rolled it back."""
@@ -183,7 +191,7 @@ class Swap:
             )
         if self._driven >= self._config.probation_ticks:
             self._tell("swap_kept", policy=self.live)
-            self.stage = Stage.IDLE
+            self._proven, self.stage = True, Stage.IDLE
         return False
 
     def _judge_shadow(self) -> str:
@@ -198,27 +206,40 @@ class Swap:
         return ""
 
     def _exchange(self) -> None:
+        """Let the candidate drive; what proved itself last stays loaded, for the way back."""
         assert self.candidate is not None
-        self.previous, self.live, self.candidate = self.live, self.candidate, None
-        self._before = self._corrected / self._driven if self._driven else 0.0
+        before = self.live
+        if self._proven:
+            self._retire(self.previous)
+            self.previous = self.live
+            self._before = self._corrected / self._driven if self._driven else 0.0
+        else:
+            self._retire(self.live)
+        self.live, self.candidate = self.candidate, None
         self._driven = self._corrected = 0
-        self.stage = Stage.PROBATION
-        self._tell("swap", policy=self.live, previous=self.previous)
+        self._proven, self.stage = False, Stage.PROBATION
+        self._tell("swap", policy=self.live, previous=before)
 
     def _roll_back(self, reason: str) -> bool:
         assert self.previous is not None
         failed = self.live
         self._rolled_back.add(failed.fingerprint)
+        self._retire(failed)
         self.live, self.previous = self.previous, None
         self._driven = self._corrected = 0
-        self.stage = Stage.IDLE
+        self._proven, self.stage = True, Stage.IDLE
         self._tell("swap_rolled_back", policy=self.live, previous=failed, reason=reason)
         return True
 
     def _refuse(self, reason: str) -> None:
         assert self.candidate is not None
         self._tell("swap_refused", path=self.candidate.path, stage="shadow", reason=reason)
+        self._retire(self.candidate)
         self.candidate, self.stage = None, Stage.IDLE
+
+    def _retire(self, policy: Policy | None) -> None:
+        if policy is not None:
+            self._retired.put(policy)
 
     def _tell(self, event: str, **detail: Any) -> None:
         """Leave an event; policies become the SHA-256 of their files, paths text."""

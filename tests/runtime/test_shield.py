@@ -36,7 +36,7 @@ quats = st.one_of(st.floats(0, 3.2).map(cases.quat_of_tilt), st.lists(number, mi
 
 
 @given(three, three, quats, targets, st.none() | targets, st.sampled_from((0.002, 0.02)), st.floats(99.9, 100.1))
-@settings(max_examples=400)
+@settings(max_examples=200)
 def test_no_number_gets_a_limit_past_the_shield(pos, vel, quat, target, previous, dt_s, now_s):
     cases.check(SHIELD, cases.make_state(pos, vel, quat=quat), target, previous, dt_s, now_s)
 

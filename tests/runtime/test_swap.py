@@ -162,6 +162,21 @@ def test_a_robot_that_does_not_drive_needs_no_shadow(rig_off, make_policy):
     r.until("swap_kept")
 
 
+def test_a_policy_that_never_drove_is_nobodys_way_back(rig_off, make_policy):
+    r = rig_off("healthy")
+    proven = r.loop.swap.live
+    for network in ("improved", "constant"):
+        r.requests.offer(make_policy(network))
+        r.until("swap")
+        r.seen.clear()
+    assert r.loop.swap.live.path.name.startswith("constant")
+    assert r.loop.swap.previous is proven
+    r.drive()
+    r.driver.fail(Failure.TILT)
+    r.until("swap_rolled_back")
+    assert r.loop.swap.live is proven
+
+
 def test_the_newest_of_many_offers_wins(rig, make_policy):
     r = rig("healthy")
     last = make_policy("improved")
