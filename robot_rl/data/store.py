@@ -47,10 +47,10 @@ def stem(writer: str, index: int) -> str:
 
 def locate(folder: Path, writer: str, index: int) -> Path | None:
     """Return the path of a segment in whatever stage it is now, None where there is none."""
+    base = os.path.join(folder, stem(writer, index))  # strings: this is asked at every poll
     for stage in STAGES:
-        path = folder / (stem(writer, index) + stage)
-        if path.exists():
-            return path
+        if os.path.exists(base + stage):
+            return Path(base + stage)
     return None
 
 

@@ -71,7 +71,7 @@ def kill_writers(folder: Path, times: int, seed: int) -> None:
         assert_rows(rows, 0, rows.size)
         assert join(follower.poll()).tobytes() == make_rows(first, rows.size - first).tobytes()
         starts = [e["tick"] for e in events if e["event"] == "episode_start"]
-        assert starts == sorted(set(starts))
+        assert starts == sorted(starts)  # one may come twice: killed between the event and its first row
         first = rows.size
     for path in folder.glob("*.seg"):
         check_sealed(path)
@@ -84,6 +84,7 @@ def test_killed_writers_lose_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_fifty_killed_writers_lose_nothing(tmp_path: Path) -> None:
     kill_writers(tmp_path, 50, seed=2)
 
@@ -155,5 +156,6 @@ def test_killed_compactions_lose_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_ten_killed_compactions_lose_nothing(tmp_path: Path) -> None:
     kill_compactions(tmp_path, 10, seed=4)
