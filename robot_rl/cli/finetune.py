@@ -62,6 +62,8 @@ class Args:
     """Most critic updates per second; the recipe's own by default, 0 is no limit."""
     explore: float | None = None
     """Factor on the exploration inside the offered policies; 0, the usual recipe, leaves it to the robot's runtime."""
+    start_event: str | None = None
+    """Ignore what was recorded before an event of this name, e.g. explore; the recipe's own by default."""
     seed: int | None = None
     """Of networks and minibatches; the recipe's own by default."""
     progress: bool = True
@@ -102,7 +104,7 @@ def run(args: Args) -> int:
     return 0 if end.offers else 1
 
 
-def vary(tuning: FineTuning, args: Args) -> FineTuning:
+def vary(tuning: object, args: Args) -> FineTuning:
     """Return the recipe with the command line's numbers in place of its own.
 
     Raises:
@@ -115,7 +117,9 @@ def vary(tuning: FineTuning, args: Args) -> FineTuning:
     cfg = tuning.config
     if args.seed is not None:
         cfg = dataclasses.replace(cfg, rlpd=dataclasses.replace(cfg.rlpd, seed=args.seed))
-    wanted = {name: getattr(args, name) for name in ("max_minutes", "max_updates", "updates_per_s", "explore")}
+    wanted = {
+        name: getattr(args, name) for name in ("max_minutes", "max_updates", "updates_per_s", "explore", "start_event")
+    }
     cfg = dataclasses.replace(cfg, **{name: value for name, value in wanted.items() if value is not None})
     return dataclasses.replace(tuning, config=cfg)
 

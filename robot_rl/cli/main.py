@@ -125,7 +125,8 @@ def explain(error: Exception) -> str:
     if missing == "rclpy":
         return "this needs ROS 2 (rclpy): source /opt/ros/<distribution>/setup.bash, or use --wire dds"
     text = str(error) or type(error).__name__
-    return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
+    ours = isinstance(error, ValueError) or (isinstance(error, ImportError) and error.name is None)
+    return text if ours else f"{type(error).__name__}: {text}"
 
 
 if __name__ == "__main__":

@@ -85,7 +85,9 @@ class Robot:
             if len(values) != n:
                 raise ValueError(f"robot {self.name!r}: {name} has {len(values)} numbers for {n} joints")
         if len(self.safety.target_rate) != n:
-            raise ValueError(f"robot {self.name!r}: safety.target_rate has {len(self.safety.target_rate)} numbers, not {n}")
+            raise ValueError(
+                f"robot {self.name!r}: safety.target_rate has {len(self.safety.target_rate)} numbers, not {n}"
+            )
         if len(set(self.joints)) != n:
             raise ValueError(f"robot {self.name!r} names a joint twice: {self.joints}")
         for joint, low, q, high in zip(self.joints, self.pos_low, self.default_pos, self.pos_high, strict=True):

@@ -107,7 +107,14 @@ def init_ensemble(shape: Shape, generator: torch.Generator) -> Tensor:
 
 def pick(layers: list[Layer], members: Tensor) -> list[Layer]:
     """Return copies of the named members only, ``members`` (M,) int64."""
-    return [Layer(*(None if t is None else t.index_select(0, members) for t in layer)) for layer in layers]
+
+    def of(stack: Tensor | None) -> Tensor | None:
+        return None if stack is None else stack.index_select(0, members)
+
+    return [
+        Layer(x.weight.index_select(0, members), x.bias.index_select(0, members), of(x.gain), of(x.shift))
+        for x in layers
+    ]
 
 
 def evaluate(layers: list[Layer], x: Tensor, tape: list[Tape] | None = None) -> Tensor:

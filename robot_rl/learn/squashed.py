@@ -49,10 +49,10 @@ class Actor(nn.Module):
         self.mlp = Mlp(sizes, activation=activation, orthogonal=False, generator=generator)
         self.log_std = nn.Linear(sizes[-2], num_actions)
         low, high = (math.log(s) for s in std_range)
-        self.middle, self.half = (low + high) / 2.0, (high - low) / 2.0
+        self.middle, self.half_range = (low + high) / 2.0, (high - low) / 2.0
         with torch.no_grad():
             self.log_std.weight.zero_()
-            self.log_std.bias.fill_(math.atanh((math.log(start_std) - self.middle) / self.half))
+            self.log_std.bias.fill_(math.atanh((math.log(start_std) - self.middle) / self.half_range))
 
     def forward(self, obs: Tensor) -> Tensor:
         """Return the deterministic action ``tanh(mlp(obs))``, (..., A)."""
@@ -74,7 +74,7 @@ class Actor(nn.Module):
 
     def _law(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         features = self.mlp.features(obs)
-        return self.mlp.layers[-1](features), self.middle + self.half * torch.tanh(self.log_std(features))
+        return self.mlp.layers[-1](features), self.middle + self.half_range * torch.tanh(self.log_std(features))
 
     @torch.no_grad()
     def as_mlp(self) -> DenseNet:

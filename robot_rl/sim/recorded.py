@@ -70,4 +70,4 @@ def _state(rows: np.ndarray, order: list[int]) -> RobotState:
     }
     for name in ("joint_pos", "joint_vel", "joint_effort"):
         wide[name] = wide[name][..., order]  # type: ignore[index]  # always recorded
-    return RobotState(**wide)  # type: ignore[arg-type]  # built field by field
+    return RobotState(**wide)

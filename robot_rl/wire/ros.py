@@ -4,6 +4,8 @@ Knows: rclpy, how its generated messages hold numbers (arrays, bytes, exact floa
 Does not know: topics, loops. The only file that imports rclpy.
 """
 
+# rclpy comes with ROS 2, from no package index.
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import array

@@ -27,22 +27,7 @@ def task() -> Task:
             "last_action": Obs(),
         },
         privileged={"base_lin_vel": t.base_lin_vel, "base_height": t.base_height, "foot_contact": t.foot_contact},
-        rewards={
-            "track_lin_vel_xy": Reward(t.track_lin_vel_xy(sigma=0.45), 2.0),
-            "track_ang_vel_z": Reward(t.track_ang_vel_z(sigma=0.45), 1.0),
-            "alive": Reward(t.alive, 0.5),
-            "lin_vel_z": Reward(t.lin_vel_z, -1.0),
-            "ang_vel_xy": Reward(t.ang_vel_xy, -0.05),
-            "flat_orientation": Reward(t.flat_orientation, -2.0),
-            "joint_torques": Reward(t.joint_torques, -1e-4),
-            "joint_acc": Reward(t.joint_acc, -2.5e-7),
-            "action_rate": Reward(t.action_rate, -0.05),
-            "joint_limits": Reward(t.joint_limits, -2.0),
-            "hip_deviation": Reward(t.joint_deviation(HIPS), -0.15),
-            "stand_still": Reward(t.joint_deviation(ALL, standing_only=True), -0.3),
-            "feet_air_time": Reward(t.feet_air_time(threshold_s=0.2), 0.03, recorded=False),
-            "feet_slip": Reward(t.feet_slip, -0.1, recorded=False),
-        },
+        rewards=rewards(),
         dones={"fallen": t.fallen(max_tilt_rad=1.0, min_height_m=0.14)},
         action_scale=0.5,
         commands=Commands(
@@ -67,3 +52,23 @@ def task() -> Task:
         },
         delay_substeps=(0, 2),
     )
+
+
+def rewards() -> dict[str, Reward]:
+    """Return the reward terms with their weights per second."""
+    return {
+        "track_lin_vel_xy": Reward(t.track_lin_vel_xy(sigma=0.45), 2.0),
+        "track_ang_vel_z": Reward(t.track_ang_vel_z(sigma=0.45), 1.0),
+        "alive": Reward(t.alive, 0.5),
+        "lin_vel_z": Reward(t.lin_vel_z, -1.0),
+        "ang_vel_xy": Reward(t.ang_vel_xy, -0.05),
+        "flat_orientation": Reward(t.flat_orientation, -2.0),
+        "joint_torques": Reward(t.joint_torques, -1e-4),
+        "joint_acc": Reward(t.joint_acc, -2.5e-7),
+        "action_rate": Reward(t.action_rate, -0.05),
+        "joint_limits": Reward(t.joint_limits, -2.0),
+        "hip_deviation": Reward(t.joint_deviation(HIPS), -0.15),
+        "stand_still": Reward(t.joint_deviation(ALL, standing_only=True), -0.3),
+        "feet_air_time": Reward(t.feet_air_time(threshold_s=0.2), 0.03, recorded=False),
+        "feet_slip": Reward(t.feet_slip, -0.1, recorded=False),
+    }

@@ -66,6 +66,7 @@ def test_debug_lets_the_traceback_through() -> None:
 def test_a_missing_package_names_its_cure() -> None:
     assert main.explain(ModuleNotFoundError("x", name="mujoco.batch")).endswith('pip install "robot-rl[sim]"')
     assert "setup.bash" in main.explain(ModuleNotFoundError("x", name="rclpy"))
+    assert main.explain(ImportError("the wire 'ros' needs ROS 2")) == "the wire 'ros' needs ROS 2"
     assert main.explain(ModuleNotFoundError("No module named 'odd'", name="odd")) == (
         "ModuleNotFoundError: No module named 'odd'"
     )
