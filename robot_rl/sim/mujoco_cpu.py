@@ -44,7 +44,7 @@ class MujocoCpu:
         self._gains = (np.asarray(robot.stiffness), np.asarray(robot.damping))
         self._strength = np.ones((num_envs, len(self._motor_joint)))
         self._write_gains()
-        self._feedforward = np.zeros((num_envs, len(robot.joints)))
+        self._pushed = False
         self.reset(np.arange(num_envs))
 
     # -- the protocol --
@@ -54,15 +54,14 @@ class MujocoCpu:
         n, robot = self.num_envs, self.robot
         effort = np.zeros((n, len(robot.joints)))
         effort[:, self._motor_joint] = self._actuator_force
-        effort += self._feedforward
         state = RobotState(
             stamp_s=self._time[:, 0].copy(),
-            joint_pos=self._qpos[:, self._qpos_adr],
-            joint_vel=self._qvel[:, self._qvel_adr],
+            joint_pos=self._qpos[:, self._qpos_columns].copy(),
+            joint_vel=self._qvel[:, self._qvel_columns].copy(),
             joint_effort=effort,
-            quat_xyzw=np.broadcast_to(np.array([0.0, 0.0, 0.0, 1.0]), (n, 4)),
+            quat_xyzw=np.tile([0.0, 0.0, 0.0, 1.0], (n, 1)),
             ang_vel_b=np.zeros((n, 3)),
-            lin_acc_b=np.broadcast_to(np.array([0.0, 0.0, 9.81]), (n, 3)),
+            lin_acc_b=np.tile([0.0, 0.0, 9.81], (n, 1)),
             command=np.zeros((n, 0)),
             last_action=np.zeros((n, 0)),
         )
@@ -78,16 +77,16 @@ class MujocoCpu:
 
     def apply(self, target: JointTarget) -> None:
         """Set the targets of all copies; gains are rewritten only where they changed."""
-        if not (np.array_equal(target.stiffness, self._gains[0]) and np.array_equal(target.damping, self._gains[1])):
-            self._gains = (np.array(target.stiffness), np.array(target.damping))
+        gains = _compact(target.stiffness), _compact(target.damping)
+        if not (np.array_equal(gains[0], self._gains[0]) and np.array_equal(gains[1], self._gains[1])):
+            self._gains = (np.array(gains[0]), np.array(gains[1]))
             self._write_gains()
         self._ctrl[:] = target.pos[..., self._motor_joint]
         push = target.damping * target.vel + target.effort_ff
-        if push.any() or self._feedforward.any():
-            limit = np.asarray(self.robot.effort)
-            self._feedforward[:] = np.clip(push, -limit, limit)
-            self._feedforward[:, self._motor_joint] *= self._strength
-            self._qfrc_applied[:, self._qvel_adr] = self._feedforward
+        pushed = bool(push.any())
+        if pushed or self._pushed:  # a constant in the servo's law, so that the motor's limit holds for the sum
+            self._bias[:, :, 0] = push[..., self._motor_joint] * self._strength
+            self._pushed = pushed
 
     def step(self, substeps: int) -> None:
         """Advance all copies by ``substeps`` of ``dt_s`` on the threads."""
@@ -101,7 +100,7 @@ class MujocoCpu:
         self.batch.reset(ids, stage=int(mujoco.mjtStage.mjSTAGE_NONE))
         self._qpos[np.ix_(ids, self._qpos_adr)] = self.robot.default_pos
         self._ctrl[ids] = np.asarray(self.robot.default_pos)[self._motor_joint]
-        self._feedforward[ids] = 0.0
+        self._bias[ids, :, 0] = 0.0
         if self.robot.floating_base:
             self._qpos[ids, :7] = [0.0, 0.0, self.robot.default_height_m, 1.0, 0.0, 0.0, 0.0]
         for name, value in (state or {}).items():
@@ -164,6 +163,7 @@ class MujocoCpu:
         joints = [model.joint(name) for name in robot.joints]
         self._qpos_adr = np.array([int(j.qposadr[0]) for j in joints])
         self._qvel_adr = np.array([int(j.dofadr[0]) for j in joints])
+        self._qpos_columns, self._qvel_columns = _as_slice(self._qpos_adr), _as_slice(self._qvel_adr)
         by_joint = {int(model.actuator_trnid[i, 0]): i for i in range(model.nu)}
         motors = [(j, by_joint[joint.id]) for j, joint in enumerate(joints) if joint.id in by_joint]
         missing = [name for j, name in enumerate(robot.joints) if j not in dict(motors) and name not in robot.passive]
@@ -183,7 +183,7 @@ class MujocoCpu:
         bind = self.batch.bind
         self._qpos, self._qvel, self._ctrl = bind("qpos"), bind("qvel"), bind("ctrl")
         self._time, self._sensors = bind("time").reshape(self.num_envs, 1), bind("sensordata")
-        self._actuator_force, self._qfrc_applied = bind("actuator_force"), bind("qfrc_applied")
+        self._actuator_force = bind("actuator_force")
         self._geom_xpos = bind("geom_xpos")
         self._gain = self.batch.expand("actuator_gainprm")
         self._bias = self.batch.expand("actuator_biasprm")
@@ -234,6 +234,17 @@ class MujocoCpu:
             self.batch.expand("body_mass")[ids, base] = mass * scale
             self.batch.expand("body_inertia")[ids, base] = model.body_inertia[base] * scale[:, None]
         self.batch.set_const()
+
+
+def _compact(x: np.ndarray) -> np.ndarray:
+    """Return one row, (J,), of an array (N, J) whose rows are one and the same in memory, else ``x``."""
+    return x[0] if x.ndim == 2 and x.strides[0] == 0 else x
+
+
+def _as_slice(columns: np.ndarray) -> slice | np.ndarray:
+    """Return columns that follow one another as a slice, which NumPy copies faster."""
+    first, n = int(columns[0]) if columns.size else 0, len(columns)
+    return slice(first, first + n) if np.array_equal(columns, np.arange(first, first + n)) else columns
 
 
 def _sensor_columns(model: mujoco.MjModel, name: str) -> np.ndarray:

@@ -96,7 +96,7 @@ class World:
         low, high = task.delay_substeps
         self._late = self.rng.integers(low, high + 1, size=n) * 2 >= task.decimation if high else None
         self._target: JointTarget | None = None
-        self._state = self._measure()
+        self._state, self._feet_before = self._measure(), self._feet()
         widths = {name: term(self._state, self.contract).shape[-1] for name, term in task.privileged.items()}
         self.obs_sizes = {"policy": self.contract.obs_size}
         if widths:
@@ -112,7 +112,7 @@ class World:
         self._restart(np.arange(self.num_envs))
         self._observer.reset()
         self._clean_observer.reset()
-        self._state = self._measure()
+        self._state, self._feet_before = self._measure(), self._feet()
         return self._observe(self._state)
 
     def stagger(self) -> None:
@@ -122,14 +122,13 @@ class World:
     def step(self, action: np.ndarray) -> WorldStep:
         """Apply raw actions in [-1, 1], shape (N, A), for one control period."""
         raw = np.asarray(action, dtype=np.float64)
-        before = self._state
-        feet_before = self._feet()
+        before, feet_before = self._state, self._feet_before
         self._drive(raw, before)
         if self._pusher:
             self._pusher.advance(self.physics)
         self._last_action[:] = raw
         after = self._measure()
-        feet = self._feet()
+        self._feet_before = feet = self._feet()
         outcome = Outcome(before, after, raw, self.dt_s, self.contract)
         if feet is not None and feet_before is not None:
             outcome.foot_air_s, outcome.foot_pos_w = self._air_s.copy(), feet
@@ -225,7 +224,7 @@ class World:
         """Reset ``ids`` and return all observations, those of ``ids`` fresh, with the log of what ended."""
         log = self._episode_log(ids)
         self._restart(ids)
-        state = self._measure()
+        state, self._feet_before = self._measure(), self._feet()
         part = state_rows(state, ids)
         obs = {name: x.copy() for name, x in next_obs.items()}
         obs["policy"][ids] = fresh = self._observer.restart(part, ids, self._noise if self._half else None)
