@@ -176,7 +176,7 @@ def replay_contract(bundle: Bundle) -> None:
 
 
 def replay_golden(bundle: Bundle, infer: Infer, *, atol: float = 1e-5) -> None:
-    """Repeat every golden step, from raw state to joint target.
+    """Repeat the network's part of every golden step; ``read_bundle`` has repeated the contract's.
 
     Args:
         bundle: What ``read_bundle`` gave.
@@ -184,9 +184,8 @@ def replay_golden(bundle: Bundle, infer: Infer, *, atol: float = 1e-5) -> None:
         atol: Largest difference allowed between actions; the contract's own arithmetic is held tighter.
 
     Raises:
-        ValueError: Something differs; the term, joint or cause is named.
+        ValueError: The vectors belong to another contract, or an action differs; step and joint are named.
     """
-    replay_contract(bundle)
     if bundle.golden.contract_sha256 != bundle.contract.fingerprint:
         raise ValueError(
             f"{bundle.path}: the contract was changed and signed again after export: the golden vectors were recorded "

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robot_rl.contract.golden import Bundle, read_bundle, record_golden, replay_golden
+from robot_rl.contract.golden import Bundle, read_bundle, record_golden, replay_contract, replay_golden
 from robot_rl.contract.sample import sample_states
 from robot_rl.contract.spec import Contract
 from robot_rl.contract.vectors import golden_from_json, golden_to_json, joined, short
@@ -50,6 +50,7 @@ def test_what_any_contract_recorded_it_reproduces_after_json(contract: Contract,
     assert golden_to_json(again) == golden_to_json(golden)
     np.testing.assert_array_equal(again.targets.pos, golden.targets.pos)
     bundle = Bundle(Path("any.onnx"), Contract.from_json(contract.to_json()), {}, again, "", "")
+    replay_contract(bundle)
     replay_golden(bundle, infer)
 
 
