@@ -7,8 +7,8 @@ from robot_rl.learn.recipe import Recipe
 def recipe() -> Recipe:
     """Return the recipe behind ``policies/released/go2_walk_ppo.onnx``."""
     config = ppo.Config(
-        total_steps=24_000_000,
-        max_minutes=56.0,
+        total_steps=10_248_192,
+        max_minutes=55.0,
         num_steps=32,
         epochs=4,
         minibatches=4,
