@@ -1,0 +1,35 @@
+"""Recipes: refused where impossible, and varied from the command line (every recipe: ``tests/zoo``)."""
+
+from __future__ import annotations
+
+import pytest
+
+from robot_rl import zoo
+from robot_rl.learn import ppo
+from robot_rl.learn.recipe import Recipe, vary
+
+FROM_SCRATCH = [name for name in zoo.names("policies", "recipes") if "_tune_" not in name]
+
+
+@pytest.mark.parametrize("name", FROM_SCRATCH)
+def test_a_recipe_cuts_its_rollout_into_whole_minibatches(name: str) -> None:
+    recipe = zoo.load("policies", f"recipes/{name}").recipe()
+    assert recipe.num_envs * recipe.config.num_steps % recipe.config.minibatches == 0
+
+
+def test_varying_changes_what_is_named_and_nothing_else() -> None:
+    recipe = Recipe(task="t", config=ppo.Config(seed=1, total_steps=10, clip=0.3), num_envs=8)
+    other = vary(recipe, seed=0, max_minutes=2.0)
+    assert (other.config.seed, other.config.max_minutes) == (0, 2.0)
+    assert (other.config.total_steps, other.config.clip, other.num_envs) == (10, 0.3, 8)
+    assert vary(recipe) == recipe
+
+
+def test_an_unknown_algorithm_is_refused_with_the_choices() -> None:
+    with pytest.raises(ValueError, match=r"no algorithm 'sac'; the choices are \('ppo',\)"):
+        Recipe(task="t", config=ppo.Config(), algorithm="sac")
+
+
+def test_no_environment_is_refused() -> None:
+    with pytest.raises(ValueError, match="num_envs is 0"):
+        Recipe(task="t", config=ppo.Config(), num_envs=0)
