@@ -74,10 +74,12 @@ def run(args: Args) -> int:
     """Learn until time is up or Ctrl-C; the exit code is 0 where a final policy stands in the inbox."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    import torch
+
     from robot_rl.learn import learner
     from robot_rl.sim.recorded import make_features, make_reward, measured_terms
 
-    learner.use_one_thread()
+    torch.set_num_threads(1)  # beside the robot's process a second one waits at barriers more than it computes
     tuning = vary(zoo.load("policies", f"recipes/{args.recipe}").recipe(), args)
     bundle = read_bundle(args.policy)
     task: Task = zoo.load("sim", f"tasks/{tuning.task}").task()

@@ -12,6 +12,7 @@ Shapes: n rows · D observation · k features · A action.
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Callable
@@ -44,6 +45,10 @@ class Config:
     """When the learner does what; ``rlpd`` says how it learns."""
 
     rlpd: rlpd.Config = field(default_factory=rlpd.Config)
+    start_event: str = ""
+    """Ignore what was recorded before an event of this name, e.g. ``explore``; empty takes everything."""
+    average: float = 0.99
+    """Share of the past that the offered policy keeps per block: an average of the actor's weights trembles less."""
     first_transitions: int = 500
     """Transitions before learning starts; the critics' normaliser is taken from them."""
     updates_per_transition: float = 20.0
@@ -144,11 +149,15 @@ class Learner:
             cfg.rlpd, obs_size=contract.obs_size, num_actions=contract.num_actions, start=read_mlp(job.released),
             critic_obs_size=wide,
         )  # fmt: skip
+        self.steady = copy.deepcopy(self.agent.actor).requires_grad_(False)
+        """The average of the actor's weights; what is offered."""
         self.rng = np.random.default_rng(cfg.rlpd.seed)
         self.replay = Replay(cfg.window, transition_columns(wide, contract.num_actions))
+        self.awake = not cfg.start_event
+        """The start event was seen."""
         self.started = False
         """The normaliser is fixed; learning may go on."""
-        self.blocks = self.offers = self.first = 0
+        self.blocks = self.offers = 0
         self.learning_s = 0.0
         self.metrics: dict[str, float] = {}
         self._newest = np.empty(0)  # rows for golden vectors
@@ -162,10 +171,14 @@ class Learner:
     def follow(self) -> int:
         """Take in what the robot recorded since; return the number of new transitions."""
         added = self._feeder.poll()
+        if not self.awake:
+            self.awake = any(event["event"] == self.cfg.start_event for event in self._feeder.events)
+            self.replay = self._feeder.replay = Replay(self.replay.capacity, self.replay.columns)
+            return 0
         if not self.started and len(self.replay) >= self.cfg.first_transitions:
             obs = torch.from_numpy(self.replay.split(self.replay.rows[: len(self.replay)])["obs"])
             rlpd.fix_statistics(self.agent, obs)
-            self.started, self.first = True, self.replay.total
+            self.started = True
         return added
 
     @property
@@ -185,6 +198,9 @@ class Learner:
         """Learn one block and return its metrics."""
         batch = rlpd.draw(self.replay, self.prior, self.cfg.rlpd, self.rng)
         self.metrics |= rlpd.update(self.agent, batch, self.cfg.rlpd)
+        with torch.no_grad():
+            for slow, new in zip(self.steady.parameters(), self.agent.actor.parameters(), strict=True):
+                slow.lerp_(new, 1.0 - self.cfg.average)
         self.blocks += 1
         return self.metrics
 
@@ -195,7 +211,7 @@ class Learner:
             FloatingPointError: The policy is not finite.
         """
         job, updates = self.job, self.agent.critic_updates
-        net = self.agent.actor.as_mlp()
+        net = self.steady.as_mlp()
         if not all(np.isfinite(w).all() and np.isfinite(b).all() for w, b in net.layers):
             raise FloatingPointError(f"the policy is not finite after {updates} updates; resume from {job.out}")
         about = Provenance(
@@ -219,9 +235,9 @@ class Learner:
         """Write a checkpoint, whole."""
         tree = {
             "algorithm": "rlpd", "origin": self._origin, "agent": self.agent.snapshot(),
-            "rng": self.rng.bit_generator.state,
+            "steady": dict(self.steady.state_dict()), "rng": self.rng.bit_generator.state, "awake": self.awake,
             "replay": self.replay.state_dict(), "feeder": self._feeder.state_dict(), "started": self.started,
-            "first": self.first, "blocks": self.blocks, "offers": self.offers, "learning_s": self.learning_s,
+            "blocks": self.blocks, "offers": self.offers, "learning_s": self.learning_s,
         }  # fmt: skip
         checkpoint.save(checkpoint.numbered(self.job.out / "checkpoints", self.blocks), tree)
         checkpoint.prune(self.job.out / "checkpoints", keep=2, every=0)
@@ -246,7 +262,7 @@ class Learner:
         obs, next_obs = (torch.from_numpy(columns[name][:, :size]) for name in ("obs", "next_obs"))
         generator = torch.Generator().manual_seed(self.agent.critic_updates)
         return Dithered(
-            self.agent.actor, obs, next_obs, scale=self.cfg.explore, turn=self.cfg.explore_turn, generator=generator
+            self.steady, obs, next_obs, scale=self.cfg.explore, turn=self.cfg.explore_turn, generator=generator
         )
 
     def _read_prior(self, wide: int) -> Replay | None:
@@ -271,9 +287,10 @@ class Learner:
                 f"{path} is of another job: {tree.get('origin')}, not {self._origin}; choose another --out"
             )
         self.agent.restore(tree["agent"])
+        self.steady.load_state_dict(tree["steady"])
         self.rng.bit_generator.state = tree["rng"]
         self.replay.load_state_dict({**tree["replay"], "rows": tree["replay"]["rows"].numpy()})
-        for name in ("started", "first", "blocks", "offers", "learning_s"):
+        for name in ("awake", "started", "blocks", "offers", "learning_s"):
             setattr(self, name, tree[name])
         _log.info("resumed %s after %d updates", path, self.agent.critic_updates)
         return tree["feeder"]
@@ -328,8 +345,3 @@ def learn(
             learner.offer(final=True)
     learner.close()
     return learner.progress()
-
-
-def use_one_thread() -> None:
-    """Keep torch to one thread: beside a robot's process a second one waits at barriers more than it computes."""
-    torch.set_num_threads(1)

@@ -85,14 +85,39 @@ def test_dithered_policy_keeps_its_golden_vectors_and_trembles_as_told(tmp_path:
     columns = learner.replay.split(learner.replay.rows[: len(learner.replay)])
     obs, next_obs = torch.from_numpy(columns["obs"]), torch.from_numpy(columns["next_obs"])
     draws = [
-        Dithered(learner.agent.actor, obs, next_obs, scale=1.0, turn=1.5, generator=torch.Generator().manual_seed(k))
+        Dithered(learner.steady, obs, next_obs, scale=1.0, turn=1.5, generator=torch.Generator().manual_seed(k))
         for k in range(50)
     ]
     noise = torch.stack([d.dither(obs) for d in draws])
     assert float(noise.mean()) == pytest.approx(0.0, abs=0.1)
     assert float(noise.std()) == pytest.approx(1.0, abs=0.1)
-    u = torch.atanh(draws[0](obs)) - torch.atanh(learner.agent.actor(obs))
+    u = torch.atanh(draws[0](obs)) - torch.atanh(learner.steady(obs))
     assert float(u.std()) == pytest.approx(0.2 * float(noise[0].std()), rel=0.05)
+
+
+def test_learning_waits_for_its_event(tmp_path: Path) -> None:
+    learner = Learner(make_job(tmp_path), replace(CONFIG, start_event="explore"))
+    slider = Slider(tmp_path / "store", wind=0.0)
+    slider.run(dense_forward(released_net()), 6)
+    assert learner.follow() == 0
+    slider.writer.event({"event": "explore", "std": 0.1})
+    slider.writer.flush()
+    assert learner.follow() == 0
+    slider.run(dense_forward(released_net()), 2)
+    assert learner.follow() == 2 * 49 == len(learner.replay)
+
+
+def test_offered_policy_is_the_average_of_the_actors(tmp_path: Path) -> None:
+    Slider(tmp_path / "store", wind=0.4).run(dense_forward(released_net()), 12)
+    learner = Learner(make_job(tmp_path), replace(CONFIG, rlpd=replace(SMALL, warmup=0), average=0.75))
+    learner.follow()
+    expected = learner.agent.actor.as_mlp().layers[0][0].astype(np.float64)
+    for _ in range(3):
+        learner.step()
+        expected = 0.75 * expected + 0.25 * learner.agent.actor.as_mlp().layers[0][0]
+    offered = read_mlp(learner.offer(final=True).path).layers[0][0]
+    assert np.allclose(offered, expected, atol=1e-6)
+    assert not np.allclose(offered, released_net().layers[0][0], atol=1e-6)
 
 
 def test_updates_never_outrun_the_transitions_that_pay_for_them(tmp_path: Path) -> None:
