@@ -16,11 +16,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from robot_rl.contract.apply import ActionMap, Observer, as_float32
+from robot_rl.contract.apply import ActionMap, as_float32
 from robot_rl.contract.spec import Contract
 from robot_rl.contract.state import JointTarget, RobotState
 from robot_rl.hardware.robot import load_robot
 from robot_rl.sim.events import CommandSource, Pusher, check_events, initial_state, randomize
+from robot_rl.sim.noise import NoisyObserver
 from robot_rl.sim.physics import Physics
 from robot_rl.sim.task import Outcome, Task
 
@@ -81,12 +82,11 @@ class World:
         self.dt_s = 1.0 / task.rate_hz
         self.rng = np.random.default_rng(seed)
         n = self.num_envs
-        self._observer = Observer(self.contract, self.robot.joints, (n,))
-        self._clean_observer = Observer(self.contract, self.robot.joints, (n,))
+        half_widths = {name: o.noise for name, o in task.obs.items() if task.noise}
+        self._observer = NoisyObserver(self.contract, self.robot.joints, half_widths, n, self.rng)
         self._map = ActionMap(self.contract, self.robot.joints)
         self.commands = CommandSource(task.commands, n, self.dt_s, self.rng)
         self._pusher = Pusher(task.push, n, self.dt_s, self.rng) if task.push else None
-        self._half = {name: o.noise for name, o in task.obs.items() if o.noise and task.noise}
         self._limit = max(1, round(task.episode_s * task.rate_hz))
         self._steps = np.zeros(n, dtype=np.int64)
         self._sums = np.zeros((len(task.rewards) + 1, n))
@@ -111,7 +111,6 @@ class World:
         """Reset every copy and return the first observations, each (N, D_group)."""
         self._restart(np.arange(self.num_envs))
         self._observer.reset()
-        self._clean_observer.reset()
         self._state, self._feet_before = self._measure(), self._feet()
         return self._observe(self._state)
 
@@ -202,21 +201,13 @@ class World:
             np.maximum(chance, term(outcome), out=chance)
         return chance
 
-    def _observe(self, state: RobotState) -> dict[str, np.ndarray]:
-        obs = {"policy": self._observer(state, self._noise if self._half else None)}
-        if "critic" in self.obs_sizes:
-            clean = self._clean_observer(state) if self._half else obs["policy"]
-            obs["critic"] = np.concatenate((clean, *self._privileged(state)), axis=-1)
-        return obs
-
-    def _privileged(self, state: RobotState) -> list[np.ndarray]:
-        return [as_float32(term(state, self.contract)) for term in self.task.privileged.values()]
-
-    def _noise(self, name: str, x: np.ndarray) -> np.ndarray:
-        half = self._half.get(name)
-        if half is None:
-            return x
-        return x + (self.rng.random(x.shape, dtype=np.float32) * (2.0 * half) - half)
+    def _observe(self, state: RobotState, ids: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Return every group of observations; with ``ids``, (n,), of these copies, which begin anew."""
+        seen, exact = self._observer(state, ids)
+        if "critic" not in self.obs_sizes:
+            return {"policy": seen}
+        privileged = [as_float32(term(state, self.contract)) for term in self.task.privileged.values()]
+        return {"policy": seen, "critic": np.concatenate((exact, *privileged), axis=-1)}
 
     def _begin_anew(
         self, ids: np.ndarray, next_obs: dict[str, np.ndarray]
@@ -225,12 +216,9 @@ class World:
         log = self._episode_log(ids)
         self._restart(ids)
         state, self._feet_before = self._measure(), self._feet()
-        part = state_rows(state, ids)
         obs = {name: x.copy() for name, x in next_obs.items()}
-        obs["policy"][ids] = fresh = self._observer.restart(part, ids, self._noise if self._half else None)
-        if "critic" in obs:
-            clean = self._clean_observer.restart(part, ids) if self._half else fresh
-            obs["critic"][ids] = np.concatenate((clean, *self._privileged(part)), axis=-1)
+        for name, fresh in self._observe(state_rows(state, ids), ids).items():
+            obs[name][ids] = fresh
         self._state = state
         return obs, log
 

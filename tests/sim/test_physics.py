@@ -141,9 +141,10 @@ def test_effort_is_limited(hopper: Robot, build: Build) -> None:
     physics.step(1)
     assert physics.state().joint_effort[0, 0] == pytest.approx(EFFORT)
     physics.reset(ONE)
-    physics.apply(hold(hopper, kp=0.0, kd=0.0, ff=1e3))
-    physics.step(1)
-    assert physics.state().joint_effort[0, 0] == pytest.approx(EFFORT)
+    for target in (hold(hopper, kp=0.0, kd=0.0, ff=1e3), hold(hopper, pos=0.4, kp=1e4, ff=30.0)):
+        physics.apply(target)
+        physics.step(1)
+        assert physics.state().joint_effort[0, 0] == pytest.approx(EFFORT)  # also of servo and feed-forward together
 
 
 def test_reset_touches_only_the_copies_named(hopper: Robot, build: Build) -> None:
