@@ -14,6 +14,8 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from robot_rl.data.transition import Mode
 from robot_rl.wire import messages as msg
 from robot_rl.wire import standard as std
@@ -43,6 +45,7 @@ class Operator:
         self._replies: dict[str, msg.RequestReply] = {}
         self._news = threading.Condition()
         self._command: tuple[float, float, float] | None = None
+        self._action: np.ndarray | None = None
         self._stop = threading.Event()
         self._cancels = [
             transport.subscribe(msg.STATUS, self._hear_status),
@@ -52,7 +55,7 @@ class Operator:
         ]
         if on_event is not None:
             self._cancels.append(transport.subscribe(msg.EVENT, on_event))
-        for topic in (msg.REQUEST, msg.CMD_VEL, msg.ESTOP):
+        for topic in (msg.REQUEST, msg.CMD_VEL, msg.ESTOP, msg.TAKEOVER_ACTION):
             transport.advertise(topic)
         self._thread = threading.Thread(target=self._repeat, name="operator", daemon=True)
         self._thread.start()
@@ -67,6 +70,10 @@ class Operator:
     def drive(self, command: Sequence[float] | None) -> None:
         """Command (v_x, v_y, yaw rate) [m/s, m/s, rad/s] until told otherwise; None falls silent."""
         self._command = None if command is None else (float(command[0]), float(command[1]), float(command[2]))
+
+    def act(self, action: np.ndarray | None) -> None:
+        """Give a person's raw action, shape (A,) in [-1, 1], for TAKEOVER until told otherwise; None falls silent."""
+        self._action = None if action is None else np.array(action, np.float32)
 
     def estop(self, pressed: bool = True) -> None:
         """Press or let go of the e-stop; letting go moves nothing before ``ask("rearm")``."""
@@ -116,12 +123,12 @@ class Operator:
 
     def _repeat(self) -> None:
         while not self._stop.wait(REPEAT_S):
-            command = self._command
-            if command is None:
-                continue
-            x, y, yaw = command
-            linear, angular = std.Vector3(x, y, 0.0), std.Vector3(0.0, 0.0, yaw)
-            self.transport.publish(msg.CMD_VEL, std.Twist(linear, angular))
+            command, action = self._command, self._action
+            if command is not None:
+                x, y, yaw = command
+                self.transport.publish(msg.CMD_VEL, std.Twist(std.Vector3(x, y, 0.0), std.Vector3(0.0, 0.0, yaw)))
+            if action is not None:
+                self.transport.publish(msg.TAKEOVER_ACTION, msg.TakeoverAction(stamped(), action))
 
     def _hear_status(self, status: msg.PolicyStatus) -> None:
         with self._news:
