@@ -1,4 +1,4 @@
-"""Train a recipe: ``python sim/train.py go2_walk_ppo`` is ``robot-rl train go2_walk_ppo``, for reading and debuggers."""
+"""Train a recipe: ``python sim/train.py go2_walk_ppo`` is ``robot-rl train``, for debuggers."""
 
 from __future__ import annotations
 

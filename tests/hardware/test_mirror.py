@@ -1,3 +1,5 @@
+"""The mirror driver: joints that follow like a robot's, faults on cue."""
+
 from __future__ import annotations
 
 import dataclasses

@@ -30,7 +30,7 @@ def clean(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The ``bin`` folder of an environment that holds the wheel and its core dependencies only."""
     folder = tmp_path_factory.mktemp("clean") / "venv"
     venv.create(folder, with_pip=False, symlinks=True)
-    _do(sys.executable, "-m", "pip", "--python", str(folder), "install", "-qq", str(wheel))
+    _do(sys.executable, "-m", "pip", "--python", str(folder), "install", "-qq", "--no-compile", str(wheel))
     return folder / "bin"
 
 

@@ -94,5 +94,5 @@ def test_rclpy_gives_the_golden_bytes() -> None:
     from robot_rl.wire import cdr
     from robot_rl.wire.ros import to_ros
 
-    message = std.JointState(std.stamped("base"), ("a", "b"), [1.0, 2.0], effort=[3.0])  # pyright: ignore
+    message = std.JointState(std.stamped("base"), ("a", "b"), [1.0, 2.0], effort=[3.0])
     assert cdr.encode(message).startswith(bytes(serialize_message(to_ros(message))))

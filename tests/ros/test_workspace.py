@@ -107,7 +107,7 @@ def test_launch_files_declare_and_describe_their_arguments(path: Path) -> None:
     }
     assert {name.split(".")[0] for name in imported} <= {"__future__", "launch", "launch_ros", "lifecycle_msgs"}
     assert any(isinstance(n, ast.FunctionDef) and n.name == "generate_launch_description" for n in tree.body)
-    declared = [c for c in _calls(tree, "DeclareLaunchArgument")]
+    declared = _calls(tree, "DeclareLaunchArgument")
     for call in declared:
         description = next(k.value for k in call.keywords if k.arg == "description")
         assert isinstance(description, ast.Constant)
@@ -136,8 +136,12 @@ def test_the_node_declares_what_the_launch_file_sets() -> None:
 
 def test_twin_launch_passes_on_arguments_that_exist() -> None:
     """What twin.launch.py gives to robot.launch.py is declared there."""
-    robot = {_text(c.args[0]) for c in _calls(ast.parse((LAUNCH / "robot.launch.py").read_text()), "DeclareLaunchArgument")}
-    twin = {_text(c.args[0]) for c in _calls(ast.parse((LAUNCH / "twin.launch.py").read_text()), "DeclareLaunchArgument")}
+    robot = {
+        _text(c.args[0]) for c in _calls(ast.parse((LAUNCH / "robot.launch.py").read_text()), "DeclareLaunchArgument")
+    }
+    twin = {
+        _text(c.args[0]) for c in _calls(ast.parse((LAUNCH / "twin.launch.py").read_text()), "DeclareLaunchArgument")
+    }
     assert twin <= robot
     assert "driver" in robot
 

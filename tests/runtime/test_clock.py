@@ -1,3 +1,5 @@
+"""Clocks: absolute deadlines, lateness that does not add up, simulated time."""
+
 from __future__ import annotations
 
 import time

@@ -1,3 +1,5 @@
+"""The control loop as a whole: modes, limits, losses of state and commander, threads."""
+
 from __future__ import annotations
 
 import gc

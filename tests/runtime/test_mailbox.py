@@ -1,3 +1,5 @@
+"""Mailboxes between threads: the newest, or all in order."""
+
 from __future__ import annotations
 
 import threading

@@ -1,3 +1,5 @@
+"""The table of modes: every pair of modes, every fault."""
+
 from __future__ import annotations
 
 import itertools

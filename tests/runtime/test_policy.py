@@ -1,3 +1,5 @@
+"""A policy as the robot runs it: equal to bare onnxruntime, refused where it does not fit."""
+
 from __future__ import annotations
 
 import dataclasses

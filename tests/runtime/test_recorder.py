@@ -1,3 +1,5 @@
+"""The recorder: order, ends of episodes, a slow disk."""
+
 from __future__ import annotations
 
 import threading

@@ -1,3 +1,5 @@
+"""Properties of the shield over random and cornered cases: no limit passed, idempotent, never less safe."""
+
 from __future__ import annotations
 
 import dataclasses

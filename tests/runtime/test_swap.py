@@ -1,3 +1,5 @@
+"""Hot swap: shadow, exchange, probation, roll back; bad policies never reach the driver."""
+
 from __future__ import annotations
 
 import threading

@@ -1,3 +1,5 @@
+"""Take-over and hand-back are ramps without steps."""
+
 from __future__ import annotations
 
 import numpy as np

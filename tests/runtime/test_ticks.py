@@ -1,3 +1,5 @@
+"""The log of tick latencies."""
+
 from __future__ import annotations
 
 import pytest
