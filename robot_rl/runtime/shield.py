@@ -20,7 +20,6 @@ import math
 from enum import IntFlag
 
 import numpy as np
-from numpy import count_nonzero  # ten times faster than ``.any()`` on a dozen joints
 
 from robot_rl.contract.state import JointTarget, RobotState
 from robot_rl.hardware.driver import damp_target
@@ -130,16 +129,16 @@ class Shield:
                 return _copy(self._damp), Reason(reasons)
         safe = np.minimum(np.maximum(asked, self._lower), self._upper)  # (5, J)
         changed, held = safe != asked, safe[3] > 0.0
-        if count_nonzero(changed):
+        if _any(changed):
             changed[0] &= held
             for row, bit in enumerate(_ROW_BITS):
-                reasons |= bit * bool(count_nonzero(changed[row]))
+                reasons |= bit * _any(changed[row])
         start, reach = self._start(state, previous), self._rate * dt_s
         low, high = np.maximum(start - reach, self._pos_low), np.minimum(start + reach, self._pos_high)
         pos = np.minimum(np.maximum(safe[0], low), high)
         moved = pos != safe[0]
-        if count_nonzero(moved):
-            reasons |= _RATE_LIMITED * bool(count_nonzero(moved & held))
+        if _any(moved):
+            reasons |= _RATE_LIMITED * _any(moved & held)
             safe[0] = pos
         if self._pull(safe, state, low, high):
             reasons |= _EFFORT_CLIPPED
@@ -154,19 +153,19 @@ class Shield:
         stamp_s = float(state.stamp_s)
         x, y, z, w = quat.tolist()
         norm2 = x * x + y * y + z * z + w * w
-        finite = _finite(q) and _finite(qd) and _finite(state.ang_vel_b) and math.isfinite(stamp_s)
+        finite = _finite(np.concatenate((q, qd, state.ang_vel_b))) and math.isfinite(stamp_s)
         if not finite or not 0.81 <= norm2 <= 1.21:
             return _STATE_INVALID
         reasons = 0
-        if count_nonzero(q < self._low) or count_nonzero(q > self._high):
+        if _any(q < self._low) or _any(q > self._high):
             reasons |= _JOINT_AT_LIMIT
-            if count_nonzero(q < self._absurd_low) or count_nonzero(q > self._absurd_high):
+            if _any(q < self._absurd_low) or _any(q > self._absurd_high):
                 return _STATE_INVALID
         if abs(now_s - stamp_s) > self.robot.safety.state_timeout_s:
             reasons |= _STATE_STALE
         if 1.0 - 2.0 * (x * x + y * y) / norm2 < self._upright:
             reasons |= _TILT
-        if count_nonzero(np.abs(qd) > self._overspeed):
+        if _any(np.abs(qd) > self._overspeed):
             reasons |= _OVERSPEED
         return reasons
 
@@ -190,10 +189,10 @@ class Shield:
         damp = kd * (vel - qd)
         effort = kp * (pos - q) + damp + feed
         over = np.abs(effort) > self._effort_allowed
-        if not count_nonzero(over):
+        if not _any(over):
             return False
         over &= (kp != 0.0) | (feed != 0.0) | (vel != 0.0)
-        if not count_nonzero(over):
+        if not _any(over):
             return False
         bound = np.copysign(self._effort, effort)
         pulled = over & (kp > 0.0)
@@ -201,7 +200,7 @@ class Shield:
             wanted = q + (bound - damp - feed) / np.where(pulled, kp, 1.0)
             pos[:] = np.where(pulled, np.minimum(np.maximum(wanted, low), high), pos)
             over &= np.abs(kp * (pos - q) + damp + feed) > self._effort_allowed
-            if count_nonzero(over):
+            if _any(over):
                 self._soften(safe, q, qd, over)
         return True
 
@@ -225,8 +224,13 @@ def limit(
     return Shield(robot).limit(state, target, previous, dt_s=dt_s, now_s=now_s)
 
 
+def _any(mask: np.ndarray) -> bool:
+    """Whether a boolean array holds a True; ten times as fast as ``mask.any()`` on a dozen joints."""
+    return 1 in mask.tobytes()
+
+
 def _finite(x: np.ndarray) -> bool:
-    return count_nonzero(np.isfinite(x)) == x.size
+    return 0 not in np.isfinite(x).tobytes()
 
 
 def _fraction(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

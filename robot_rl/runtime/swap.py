@@ -54,7 +54,7 @@ class SwapConfig:
     """Largest median inference time, as a fraction of the control period."""
     saturated: float = 0.5
     """Largest share of raw actions at their bounds."""
-    soft_alarms: float = 0.5
+    soft_alarms: float = 0.3
     """How much more often, as a share of ticks, the shield may correct the candidate than the policy before."""
 
 
