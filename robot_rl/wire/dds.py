@@ -108,6 +108,12 @@ class DdsTransport:
         """Call ``on_bytes`` with the CDR of every message, header included, on the transport's thread."""
         return self._subscribe(topic, on_bytes)
 
+    def bare_reader(self, topic: Topic[Any]) -> DataReader[Any]:
+        """Return a reader of ``topic`` that this transport neither reads nor closes before itself."""
+        with self._lock:
+            self._check_open()
+            return self._make_reader(topic)
+
     def readers(self, topic: Topic[Any]) -> int:
         """See ``Transport``."""
         return int(self._writer(topic).get_publication_matched_status().current_count)
@@ -144,7 +150,7 @@ class DdsTransport:
         name, ros_type = resolve(topic.name, self.namespace), topic.type.__msgtype__
         with self._lock:
             self._check_open()
-            reader = DataReader(self._participant, self._topic("rt" + name, ros_type), _qos(topic.reader_qos, ros_type))
+            reader = self._make_reader(topic)
             condition = ReadCondition(reader, _FRESH)
             self._readers[condition] = (reader, name, ros_type, on_bytes)
             self._waitset.attach(condition)
@@ -167,6 +173,10 @@ class DdsTransport:
 
     def _make_writer(self, name: str, ros_type: str, qos: Qos) -> DataWriter[Any]:
         return DataWriter(self._participant, self._topic(name, ros_type), _qos(qos, ros_type))
+
+    def _make_reader(self, topic: Topic[Any]) -> DataReader[Any]:
+        name, ros_type = "rt" + resolve(topic.name, self.namespace), topic.type.__msgtype__
+        return DataReader(self._participant, self._topic(name, ros_type), _qos(topic.reader_qos, ros_type))
 
     def _topic(self, name: str, ros_type: str) -> DdsTopic[Any]:
         kind = _idl(ros_type)
