@@ -160,6 +160,17 @@ class Contract:
             ("limits.effort", self.limits.effort),
         ):
             _length(label, values, n)
+        for joint, scale, low, high in zip(
+            self.joints, self.action.scale, self.limits.pos_low, self.limits.pos_high, strict=True
+        ):
+            if scale == 0.0:
+                raise ValueError(
+                    f"action.scale of joint {joint!r} is 0; its targets could not be mapped back to actions"
+                )
+            if not low <= high:
+                raise ValueError(f"limits of joint {joint!r} range from {low} to {high}; low must not exceed high")
+        if not self.action.clip[0] < self.action.clip[1]:
+            raise ValueError(f"action.clip is {self.action.clip}; low must be below high")
         if self.action.kind not in ACTION_KINDS:
             raise ValueError(f"action kind is {self.action.kind!r}; the choices are {ACTION_KINDS}")
         if self.quat_order != "xyzw":
@@ -204,7 +215,7 @@ class Contract:
         """
         try:
             raw = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"contract is not JSON: {error}") from error
         return _read(cls, raw, "contract")
 

@@ -164,7 +164,7 @@ def json_object(text: str, where: str) -> dict[str, Any]:
     """Parse a JSON object; raise ValueError that begins with ``where`` for anything else."""
     try:
         raw = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{where} is not JSON: {error}") from error
     if not isinstance(raw, dict):
         raise ValueError(f"{where} is {type(raw).__name__}; expected a JSON object")

@@ -51,6 +51,9 @@ def test_the_last_digit_of_a_scale_changes_the_fingerprint() -> None:
         (("stiffness",), [1.0], "stiffness has 1 numbers; expected 12"),
         (("action", "scale"), [0.25] * 11, "action.scale has 11 numbers; expected 12"),
         (("action", "kind"), "jump", "action kind is 'jump'; the choices are"),
+        (("action", "scale", 3), 0.0, "action.scale of joint 'FL_hip_joint' is 0"),
+        (("action", "clip"), [1.0, 1.0], "action.clip is (1.0, 1.0); low must be below high"),
+        (("limits", "pos_low", 0), 9.0, "limits of joint 'FR_hip_joint' range from 9.0 to 1.0472"),
         (("action", "clip"), [1.0], "contract.action.clip is [1.0]; expected two numbers"),
         (("obs", 1, "scale"), [1.0], "scale of obs term 'projected_gravity' has 1 numbers; expected 3"),
         (("obs", 1, "history"), 0, "obs term 'projected_gravity' history is 0; it must be positive"),
@@ -87,7 +90,7 @@ def test_missing_and_unknown_fields_are_listed() -> None:
         Contract.from_json(json.dumps(raw))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"robot": NaN}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"robot": NaN}', "[" * 100_000])
 def test_what_is_no_contract_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="contract"):
         Contract.from_json(text)
