@@ -53,22 +53,20 @@ class MujocoCpu:
         """Return exact measurements, each (N, ...), float64, fresh arrays."""
         n, robot = self.num_envs, self.robot
         effort = np.zeros((n, len(robot.joints)))
-        effort[:, self._motor_joint] = self._actuator_force
+        effort[:, self._motor_columns] = self._actuator_force
+        floating = robot.floating_base
         state = RobotState(
             stamp_s=self._time[:, 0].copy(),
             joint_pos=self._qpos[:, self._qpos_columns].copy(),
             joint_vel=self._qvel[:, self._qvel_columns].copy(),
             joint_effort=effort,
-            quat_xyzw=np.tile([0.0, 0.0, 0.0, 1.0], (n, 1)),
-            ang_vel_b=np.zeros((n, 3)),
-            lin_acc_b=np.tile([0.0, 0.0, 9.81], (n, 1)),
+            quat_xyzw=self._qpos[:, 3:7][:, WXYZ_TO_XYZW] if floating else np.tile([0.0, 0.0, 0.0, 1.0], (n, 1)),
+            ang_vel_b=self._qvel[:, 3:6].copy() if floating else np.zeros((n, 3)),
+            lin_acc_b=self._sensors[:, self._acc].copy() if floating else np.tile([0.0, 0.0, 9.81], (n, 1)),
             command=np.zeros((n, 0)),
             last_action=np.zeros((n, 0)),
         )
-        if robot.floating_base:
-            state.quat_xyzw = self._qpos[:, 3:7][:, WXYZ_TO_XYZW]
-            state.ang_vel_b = self._qvel[:, 3:6].copy()
-            state.lin_acc_b = self._sensors[:, self._acc]
+        if floating:
             state.base_pos_w = self._qpos[:, :3].copy()
             state.lin_vel_b = rotate_inverse(state.quat_xyzw, self._qvel[:, :3])
         if robot.feet:
@@ -81,7 +79,7 @@ class MujocoCpu:
         if not (np.array_equal(gains[0], self._gains[0]) and np.array_equal(gains[1], self._gains[1])):
             self._gains = (np.array(gains[0]), np.array(gains[1]))
             self._write_gains()
-        self._ctrl[:] = target.pos[..., self._motor_joint]
+        self._ctrl[:] = target.pos[..., self._motor_columns]
         push = target.damping * target.vel + target.effort_ff
         pushed = bool(push.any())
         if pushed or self._pushed:  # a constant in the servo's law, so that the motor's limit holds for the sum
@@ -172,8 +170,9 @@ class MujocoCpu:
         if [actuator for _, actuator in motors] != list(range(model.nu)):
             raise ValueError(f"{robot.mjcf} must list its actuators in the order of the joints in robot.toml")
         self._motor_joint = np.array([j for j, _ in motors])  # (M,) joint index of each actuator
-        self._acc = _sensor_columns(model, "imu_acc") if robot.floating_base else np.zeros(0, int)
-        self._touch = np.array([int(model.sensor(f"{foot}_touch").adr[0]) for foot in robot.feet], dtype=int)
+        self._motor_columns = _as_slice(self._motor_joint)
+        self._acc = _as_slice(_sensor_columns(model, "imu_acc") if robot.floating_base else np.zeros(0, int))
+        self._touch = _as_slice(np.array([int(model.sensor(f"{f}_touch").adr[0]) for f in robot.feet], dtype=int))
         self._feet = np.array([model.geom(foot).id for foot in robot.feet], dtype=int)
         floor = [i for i in range(model.ngeom) if model.geom_bodyid[i] == 0]
         self._ground_geoms = np.array([*floor, *self._feet], dtype=int)
