@@ -19,10 +19,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from robot_rl.contract.spec import Contract
-from robot_rl.data.follow import EpisodeReader, Event
+from robot_rl.data.follow import EpisodeReader, Event, Item
 from robot_rl.data.replay import Replay
 from robot_rl.data.transition import Mode, Who
 
+_ROWS_AT_ONCE = 1 << 16  # of a store of many hours
 Reward: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """``(rows_t, rows_t1) -> reward``: structured arrays (n,) in, float (n,) out, of the steps from each t to its t1."""
 
@@ -110,7 +111,20 @@ class Feeder:
         """
         before = self.replay.total
         self.events = []
-        for item in self._reader.poll(max_rows):
+        if max_rows is not None:
+            self._take(self._reader.poll(max_rows))
+        else:
+            while items := self._reader.poll(_ROWS_AT_ONCE):
+                self._take(items)
+        return self.replay.total - before
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return JSON values from which another feeder goes on without losing or doubling a transition."""
+        last = {writer: base64.b64encode(row).decode() for writer, row in self._last.items()}
+        return {"cursor": self._reader.cursor, "last": last}
+
+    def _take(self, items: list[Item]) -> None:
+        for item in items:
             writer = item.source.writer
             if isinstance(item, Event):
                 self.events.append(item.content)
@@ -118,16 +132,10 @@ class Feeder:
                     self._last.pop(writer, None)
                 continue
             last = np.frombuffer(self._last.get(writer, b""), item.rows.dtype)
-            columns = as_transitions(np.concatenate([last, item.rows]), self._reward, self._features)
+            columns = as_transitions(np.concatenate([last, item.rows]), self._reward)
             if len(columns["reward"]):
                 self.replay.extend(columns)
             self._last[writer] = item.rows[-1:].tobytes()
-        return self.replay.total - before
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return JSON values from which another feeder goes on without losing or doubling a transition."""
-        last = {writer: base64.b64encode(row).decode() for writer, row in self._last.items()}
-        return {"cursor": self._reader.cursor, "last": last}
 
     def close(self) -> None:
         """Close the files held open."""

@@ -131,6 +131,16 @@ def test_feeding_in_any_portions_and_resuming_between_them_changes_nothing(
     assert added == replay.total
 
 
+def test_a_long_store_is_read_in_portions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("robot_rl.data.feeder._ROWS_AT_ONCE", 3)
+    with make_writer(tmp_path, segment_bytes=3000) as writer:
+        for tick in range(0, 40, 2):
+            writer.append(make_rows(tick, 2))
+    replay = Replay(100, COLUMNS)
+    assert Feeder(tmp_path, CONTRACT, replay, reward).poll() == 39
+    assert of_replay(replay) == slow_transitions(make_rows(0, 40))
+
+
 def test_transitions_never_join_two_writers_or_two_episodes(tmp_path: Path) -> None:
     replay = Replay(100, COLUMNS)
     feeder = Feeder(tmp_path, CONTRACT, replay, reward)
