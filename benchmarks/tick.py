@@ -37,6 +37,7 @@ from robot_rl.runtime.modes import Request
 from robot_rl.runtime.policy import Policy
 from robot_rl.runtime.recorder import Recorder
 from robot_rl.runtime.run import run as run_loop
+from robot_rl.runtime.ticks import TickLog
 
 HIDDEN = (256, 128, 64)
 LEARNER = """
@@ -124,22 +125,26 @@ def _run_beside_learner(store: Path, policy: Policy, robot: Robot, seconds: floa
     recorder = Recorder(EpisodeWriter(store, contract, robot), contract, robot)
     clock = WallClock(rate)
     loop = ControlLoop(MirrorDriver(robot), policy, clock, recorder)
+    loop.ticks = TickLog(round((seconds + 60.0) * rate))
     stop = threading.Event()
     thread = threading.Thread(target=run_loop, args=(loop, stop.is_set), kwargs={"priority": priority or None})
     with _busy_learner():
         thread.start()
         _stand_and_drive(loop)
-        clock.overruns, began = 0, loop.ticks.count
+        missed, began = clock.overruns, loop.ticks.count
         time.sleep(seconds)
-        overruns, ticks = clock.overruns, loop.ticks.count - began
-        latency = loop.ticks.summary()
+        missed, ticks = clock.overruns - missed, loop.ticks.count - began
         stop.set()
         thread.join()
+    work, late = (x * 1e6 for x in loop.ticks.newest(ticks))  # [us]
+    period = clock.period_s * 1e6
+    over = np.maximum(work + late - period, 0.0)  # how long after the next deadline a tick ended
+    scheduling = f"SCHED_FIFO {priority}" if priority else "default scheduling"
     return (
-        f"{rate:g} Hz for {seconds:g} s beside a learner, SCHED_FIFO {priority}: {ticks} ticks, "
-        f"{overruns} overruns longer than one period, work p50 {latency.work_p50_s * 1e6:.0f} us "
-        f"p99 {latency.work_p99_s * 1e6:.0f} us, late p99 {latency.late_p99_s * 1e6:.0f} us "
-        f"max {latency.late_max_s * 1e6:.0f} us, {recorder.drops} rows dropped"
+        f"{rate:g} Hz for {seconds:g} s beside a learner, {scheduling}: {ticks} ticks, {missed} deadlines missed, "
+        f"{int((over > period).sum())} overruns longer than one period, longest {over.max():.0f} us; "
+        f"work p50 {np.median(work):.0f} us p99 {np.percentile(work, 99):.0f} us max {work.max():.0f} us, "
+        f"late p99 {np.percentile(late, 99):.0f} us max {late.max():.0f} us, {recorder.drops} rows dropped"
     )
 
 
