@@ -30,7 +30,7 @@ class Failure(Enum):
     TILT = "tilt"
     """The base lies on its side."""
     OVERSPEED = "overspeed"
-    """A joint is measured at twice its velocity limit."""
+    """A joint is measured at twice the velocity that the robot damps at."""
     DISCONNECT = "disconnect"
     """Reads and writes raise ConnectionError."""
     SLOW = "slow"
@@ -99,7 +99,7 @@ class MirrorDriver:
         if Failure.NAN in failures:
             pos[0] = np.nan
         if Failure.OVERSPEED in failures:
-            vel[0] = 2.0 * self.robot.vel[0]
+            vel[0] = 2.0 * self.robot.safety.vel_fraction * self.robot.vel[0]
         quat = np.array((0.0, 0.0, 0.0, 1.0))
         if Failure.TILT in failures:
             quat[:] = (np.sqrt(0.5), 0.0, 0.0, np.sqrt(0.5))  # a quarter turn about x
