@@ -251,7 +251,7 @@ class Twin:
             state.joint_pos[0] = np.nan
         if Failure.OVERSPEED in self._failures:
             state.joint_vel = np.array(state.joint_vel)
-            state.joint_vel[0] = 2.0 * self.robot.vel[0]
+            state.joint_vel[0] = 2.0 * self.robot.safety.vel_fraction * self.robot.vel[0]
         if Failure.TILT in self._failures:
             state.quat_xyzw = np.array((np.sqrt(0.5), 0.0, 0.0, np.sqrt(0.5)))  # a quarter turn about x
 
