@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from robot_rl.wire.messages import PolicyEvent
 
 CHANGES: dict[str, dict[str, Any]] = {
-    "weak_leg": {"motor_strength": {"RR_hip_joint": 0.5, "RR_thigh_joint": 0.5, "RR_calf_joint": 0.5}},
+    "weak_leg": {"motor_strength": {"RR_hip_joint": 0.3, "RR_thigh_joint": 0.3, "RR_calf_joint": 0.3}},
     "payload": {"payload_kg": 5.0},
     "slippery": {"friction": 0.25},
 }

@@ -132,7 +132,7 @@ class Feeder:
                     self._last.pop(writer, None)
                 continue
             last = np.frombuffer(self._last.get(writer, b""), item.rows.dtype)
-            columns = as_transitions(np.concatenate([last, item.rows]), self._reward)
+            columns = as_transitions(np.concatenate([last, item.rows]), self._reward, self._features)
             if len(columns["reward"]):
                 self.replay.extend(columns)
             self._last[writer] = item.rows[-1:].tobytes()
