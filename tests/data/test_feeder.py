@@ -117,7 +117,7 @@ def test_feeding_in_any_portions_and_resuming_between_them_changes_nothing(
     rows = draw_rows(kinds)
     replay = Replay(100, COLUMNS)
     state: dict[str, Any] | None = None
-    with EpisodeWriter(folder, CONTRACT, ROBOT, segment_bytes=1500, sync_s=10) as writer:
+    with EpisodeWriter(folder, CONTRACT, ROBOT, segment_bytes=4500, sync_s=10) as writer:
         at = turn = added = 0
         while at < rows.size:
             writer.append(rows[at : at + cuts[turn % len(cuts)]])
@@ -184,3 +184,18 @@ def test_rows_that_are_not_finite_split_the_episode(tmp_path: Path) -> None:
     replay = Replay(100, COLUMNS)
     assert Feeder(tmp_path, CONTRACT, replay, reward).poll() == 3
     assert of_replay(replay) == slow_transitions(rows[:3]) + slow_transitions(rows[4:])
+
+
+def test_columns_of_the_critics_stand_behind_the_observation(tmp_path: Path) -> None:
+    with make_writer(tmp_path) as writer:
+        writer.start_episode()
+        writer.append(make_rows(5))
+        writer.end_episode("stop")
+    columns = transition_columns(CONTRACT.obs_size + 1, CONTRACT.num_actions)
+    replay = Replay(100, columns)
+    feeder = Feeder(tmp_path, CONTRACT, replay, reward, features=lambda rows: rows["joint_pos"][:, :1])
+    assert feeder.poll() == 4
+    found = replay.split(replay.rows[:4])
+    wanted = make_rows(5)["joint_pos"][:, 0]
+    assert found["obs"][:, -1].tolist() == wanted[:4].tolist()
+    assert found["next_obs"][:, -1].tolist() == wanted[1:].tolist()

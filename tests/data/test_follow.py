@@ -81,12 +81,13 @@ def test_a_reader_beside_a_busy_writer_misses_and_doubles_nothing(tmp_path: Path
 @pytest.fixture(scope="module")
 def episodes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("store")
-    with make_writer(folder, segment_bytes=1400, sync_s=10) as writer:
-        for tick in range(0, 24, 4):
+    with make_writer(folder, segment_bytes=6000, sync_s=10) as writer:
+        for tick in range(0, 48, 4):
             writer.start_episode()
             writer.append(make_rows(tick, 3))
             writer.append(make_rows(tick + 3, 1))
             writer.end_episode("time")
+    assert 1 < len(list(folder.glob("*.seg"))) < 6, "several segments of several records each"
     return folder
 
 
@@ -96,7 +97,7 @@ def test_a_cursor_resumes_at_the_very_row_and_event(limits: list[int], restart: 
     whole = describe(EpisodeReader.follow(folder).poll())
     got: list[object] = []
     reader = EpisodeReader.follow(folder)
-    for turn in range(40):
+    for turn in range(80):
         items = reader.poll(limits[turn % len(limits)])
         got += describe(items)
         if restart:
