@@ -14,15 +14,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from robot_rl import zoo
 
 if TYPE_CHECKING:
     from robot_rl.cli.demonstration.course import Story
     from robot_rl.wire.messages import PolicyEvent
+
+Process: TypeAlias = "subprocess.Popen[bytes]"
 
 CHANGES: dict[str, dict[str, Any]] = {
     "weak_leg": {"motor_strength": {"RR_hip_joint": 0.3, "RR_thigh_joint": 0.3, "RR_calf_joint": 0.3}},
@@ -71,12 +74,11 @@ def run(args: Args) -> int:
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     policy = Path(args.policy) if args.policy.endswith(".onnx") else zoo.find("policies", f"released/{args.policy}")
     say(args, f"demo in {out}")
-    robot = _start("robot", out, _robot_command(args, policy, out))
-    learner = _start("learner", out, _learner_command(args, policy, out))
+    processes = {"robot": _start("robot", out, _robot_command(args, policy, out))}
     try:
-        story = _operate(args, robot, learner)
+        story = _operate(args, processes, lambda: _start("learner", out, _learner_command(args, policy, out)))
     finally:
-        for process in (learner, robot):
+        for process in reversed(processes.values()):
             _stop(process)
     result = summarise(out / "episodes", story.windows, story.events, about=_about(args, policy))
     write_whole(out / "result.json", json.dumps(result, indent=2))
@@ -104,7 +106,7 @@ def _learner_command(args: Args, policy: Path, out: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def _start(name: str, out: Path, command: list[str]) -> subprocess.Popen[bytes]:
+def _start(name: str, out: Path, command: list[str]) -> Process:
     """Start ``robot-rl`` with ``command``; its output goes to ``out/<name>.log``."""
     log = (out / f"{name}.log").open("wb")
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -113,7 +115,7 @@ def _start(name: str, out: Path, command: list[str]) -> subprocess.Popen[bytes]:
     )
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: Process) -> None:
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         try:
@@ -123,8 +125,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
-def _operate(args: Args, robot: subprocess.Popen[bytes], learner: subprocess.Popen[bytes]) -> Story:
-    """Drive the robot through the story; the part that a person would play."""
+def _operate(args: Args, processes: dict[str, Process], start_learner: Callable[[], Process]) -> Story:
+    """Drive the robot through the story; the part that a person would play. The learner joins ``processes``."""
     from robot_rl.cli.demonstration.course import Driver, Story
     from robot_rl.wire.operator import Operator
     from robot_rl.wire.transport import open_transport
@@ -138,7 +140,7 @@ def _operate(args: Args, robot: subprocess.Popen[bytes], learner: subprocess.Pop
             say(args, f"  {event.kind} {event.policy[:12]} {event.reason}".rstrip())
 
     def alive() -> None:
-        for name, process in (("robot", robot), ("learner", learner)):
+        for name, process in processes.items():
             if process.poll() is not None:
                 raise ChildProcessError(f"the {name} process ended with code {process.returncode}; see {name}.log")
 
@@ -152,6 +154,7 @@ def _operate(args: Args, robot: subprocess.Popen[bytes], learner: subprocess.Pop
         operator.ask("change", json.dumps(CHANGES[args.change]))
         driver.course("released, robot changed", args.measure_s, seed=2000 + args.seed)
         say(args, f"the learner fine-tunes for {args.minutes:g} min while the robot walks")
+        processes["learner"] = start_learner()
         operator.ask("explore", str(args.explore))
         driver.course("fine-tuning", args.minutes * 60.0 * args.speed, seed=3000 + args.seed)
         operator.ask("explore", "0")

@@ -187,15 +187,16 @@ def test_rows_that_are_not_finite_split_the_episode(tmp_path: Path) -> None:
 
 
 def test_columns_of_the_critics_stand_behind_the_observation(tmp_path: Path) -> None:
+    rows = make_rows(0, 5)
     with make_writer(tmp_path) as writer:
         writer.start_episode()
-        writer.append(make_rows(5))
+        writer.append(rows)
         writer.end_episode("stop")
     columns = transition_columns(CONTRACT.obs_size + 1, CONTRACT.num_actions)
     replay = Replay(100, columns)
     feeder = Feeder(tmp_path, CONTRACT, replay, reward, features=lambda rows: rows["joint_pos"][:, :1])
     assert feeder.poll() == 4
     found = replay.split(replay.rows[:4])
-    wanted = make_rows(5)["joint_pos"][:, 0]
+    wanted = rows["joint_pos"][:, 0]
     assert found["obs"][:, -1].tolist() == wanted[:4].tolist()
     assert found["next_obs"][:, -1].tolist() == wanted[1:].tolist()
