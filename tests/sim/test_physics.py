@@ -117,11 +117,12 @@ def test_stiffness_is_the_one_declared(hopper: Robot, build: Build, kp: float) -
 
 def test_damping_is_the_one_declared(hopper: Robot, build: Build) -> None:
     """Falling freely, with the leg extending at 0.5 m/s and no stiffness, the first force is -kd * 0.5."""
-    physics = build(hopper)
-    physics.reset(ONE, {"base_pos_w": [[0, 0, 5.0]], "joint_vel": [[0.5]]})
-    physics.apply(hold(hopper, kp=0.0, kd=4.0))
+    physics = build(hopper, 2)
+    physics.randomize(np.array([1]), "motor_strength", np.array([[0.5]]))
+    physics.reset(np.arange(2), {"base_pos_w": [[0, 0, 5.0]] * 2, "joint_vel": [[0.5]] * 2})
+    physics.apply(hold(hopper, 2, kp=0.0, kd=4.0))
     physics.step(1)
-    assert physics.state().joint_effort[0, 0] == pytest.approx(-4.0 * 0.5, rel=1e-6)
+    np.testing.assert_allclose(physics.state().joint_effort[:, 0], [-4.0 * 0.5, -0.5 * 4.0 * 0.5], rtol=1e-6)
 
 
 def test_feed_forward_force_and_velocity_target_act(hopper: Robot, build: Build) -> None:
