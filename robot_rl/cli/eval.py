@@ -27,7 +27,7 @@ class Args:
     """Run the exported network itself, in onnxruntime, in many episodes, and print what came of it."""
 
     policy: Annotated[Path, tyro.conf.Positional]
-    """The .onnx file."""
+    """The .onnx file, or the name of a released policy."""
     episodes: int = 200
     """How many, spread evenly over the grid of commands."""
     task: str = ""

@@ -27,7 +27,7 @@ class Args:
     """Run one robot with a policy and show it."""
 
     policy: Annotated[Path, tyro.conf.Positional]
-    """The .onnx file."""
+    """The .onnx file, or the name of a released policy."""
     command: tuple[float, ...] = ()
     """What is asked, e.g. 0.5 0 0 (m/s, m/s, rad/s); by default the commands of a small tour."""
     seconds: float = 8.0

@@ -96,7 +96,7 @@ def run_episodes(
     """Run ``episodes`` episodes of the policy in file ``policy``.
 
     Args:
-        policy: An exported ``.onnx``; it passes the same customs as on a robot.
+        policy: An exported ``.onnx``, or the name of a released one; it passes the same customs as on a robot.
         episodes: How many; commands of the grid are spread over them evenly.
         task: A file of ``sim/tasks``; the contract's own by default.
         robot: A folder of ``hardware``; the contract's own by default.
@@ -137,7 +137,7 @@ def load_pair(policy: Path | str, *, task: str = "", robot: str = "") -> tuple[P
     """
     from robot_rl.contract.golden import read_bundle
 
-    path = Path(policy)
+    path = zoo.find_policy(policy)
     contract = read_bundle(path).contract
     made = zoo.load("sim", f"tasks/{task or contract.task}").task()
     body = load_robot(robot or contract.robot)
