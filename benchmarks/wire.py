@@ -106,7 +106,8 @@ def _send(transport: DdsTransport, port: int, *, seconds: float, rate_hz: float)
     start = time.monotonic()
     for k in range(round(seconds * rate_hz) * len(streams)):
         time.sleep(max(0.0, start + k * period_s - time.monotonic()))
-        streams[k % len(streams)]()
+        cycle, place = divmod(k, len(streams))
+        streams[(cycle + place) % len(streams)]()  # in turns, each as often first as last
     time.sleep(0.5)
     udp.send(b"")
 
@@ -115,7 +116,6 @@ def _receive(domain: int) -> None:
     """Note how old every message is when its receiver has it; print the list of each stream at the end."""
     from cyclonedds._clayer import ddspy_take
     from cyclonedds.core import InstanceState, ReadCondition, SampleState, ViewState, WaitSet
-    from cyclonedds.sub import DataReader
     from cyclonedds.util import duration
 
     us: dict[str, list[float]] = {name: [] for name in STREAMS}
@@ -128,11 +128,12 @@ def _receive(domain: int) -> None:
 
     transport.subscribe(OURS, lambda m: note("ours", m.header.stamp.sec, m.header.stamp.nanosec))
     bare = transport.bare_reader(BARE)
-    assert isinstance(bare, DataReader)
+    participant = bare.participant
+    assert participant is not None
 
     def floor() -> None:
         """Read as the documentation of Cyclone's Python binding does, less its decoding."""
-        waitset = WaitSet(bare.participant)
+        waitset = WaitSet(participant)
         mask = ViewState.Any | SampleState.NotRead | InstanceState.Any
         waitset.attach(ReadCondition(bare, mask))
         while True:

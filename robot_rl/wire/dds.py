@@ -258,7 +258,7 @@ def domain_config(environ: Any) -> str:
     peers = [p for p in environ.get("ROS_STATIC_PEERS", "").split(";") if p]
     general, discovery = "", "<ParticipantIndex>auto</ParticipantIndex>"
     discovery += "<MaxAutoParticipantIndex>32</MaxAutoParticipantIndex>"  # as rmw_cyclonedds
-    discovery += "<SPDPInterval>1s</SPDPInterval>"  # the default of 30 s is what one lost packet costs a restarted peer
+    discovery += "<SPDPInterval>1s</SPDPInterval>"  # what one lost announcement costs; the default is 30 s
     if reach == "LOCALHOST":
         general = '<Interfaces><NetworkInterface address="127.0.0.1"/></Interfaces>'
         general += "<AllowMulticast>false</AllowMulticast>"
