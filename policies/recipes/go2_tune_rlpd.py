@@ -21,7 +21,7 @@ def recipe() -> FineTuning:
         critic_lr=5e-4,
         start_std=0.12,
         std_range=(0.05, 0.25),
-        warmup=1_500,
+        warmup=4_000,
         target_entropy=-9.0,  # that of a deviation of 0.12 in twelve actions
         anchor=0.05,
         anchor_half_life=math.inf,
