@@ -102,7 +102,7 @@ def _learner_command(args: Args, policy: Path, out: Path) -> list[str]:
     return [
         "finetune", args.recipe, "--policy", str(policy), "--episodes", str(out / "episodes"),
         "--inbox", str(out / "inbox"), "--out", str(out / "learner"), "--wire", "dds", "--seed", str(args.seed),
-        "--max-minutes", str(args.minutes + 5.0), "--no-progress",
+        "--explore", "0", "--max-minutes", str(args.minutes + 5.0), "--no-progress",
     ]  # fmt: skip
 
 
@@ -158,6 +158,10 @@ def _operate(args: Args, processes: dict[str, Process], start_learner: Callable[
         operator.ask("explore", str(args.explore))
         driver.course("fine-tuning", args.minutes * 60.0 * args.speed, seed=3000 + args.seed)
         operator.ask("explore", "0")
+        say(args, "the learner ends and offers its last policy")
+        swaps = operator.status.swaps if operator.status else 0
+        _stop(processes.pop("learner"))
+        operator.wait(lambda s: s.swaps > swaps and s.stage == "idle", timeout_s=30.0, what="the last policy to drive")
         driver.course("fine-tuned, robot changed", args.measure_s, seed=2000 + args.seed)
         operator.drive(None)
         operator.ask("mode", "damp")
