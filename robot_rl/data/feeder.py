@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from robot_rl.contract.spec import Contract
-from robot_rl.data.follow import EpisodeReader, Event, Item
+from robot_rl.data.follow import EpisodeReader, Item, Rows
 from robot_rl.data.replay import Replay
 from robot_rl.data.transition import Mode, Who
 
@@ -124,18 +124,32 @@ class Feeder:
         return {"cursor": self._reader.cursor, "last": last}
 
     def _take(self, items: list[Item]) -> None:
+        """Rows come in records of a few ticks; all between two boundaries of episodes are worked on at once."""
+        waiting: list[Rows] = []
         for item in items:
-            writer = item.source.writer
-            if isinstance(item, Event):
-                self.events.append(item.content)
-                if item.content["event"] in ("episode_start", "episode_end"):
-                    self._last.pop(writer, None)
+            if isinstance(item, Rows):
+                if waiting and waiting[-1].source.writer != item.source.writer:
+                    self._take_rows(waiting)
+                    waiting = []
+                waiting.append(item)
                 continue
-            last = np.frombuffer(self._last.get(writer, b""), item.rows.dtype)
-            columns = as_transitions(np.concatenate([last, item.rows]), self._reward, self._features)
-            if len(columns["reward"]):
-                self.replay.extend(columns)
-            self._last[writer] = item.rows[-1:].tobytes()
+            self.events.append(item.content)
+            if item.content["event"] in ("episode_start", "episode_end"):
+                self._take_rows(waiting)
+                waiting = []
+                self._last.pop(item.source.writer, None)
+        self._take_rows(waiting)
+
+    def _take_rows(self, items: list[Rows]) -> None:
+        """Take rows of one writer, in order."""
+        if not items:
+            return
+        writer, rows = items[0].source.writer, [item.rows for item in items]
+        last = np.frombuffer(self._last.get(writer, b""), rows[0].dtype)
+        columns = as_transitions(np.concatenate([last, *rows]), self._reward, self._features)
+        if len(columns["reward"]):
+            self.replay.extend(columns)
+        self._last[writer] = rows[-1][-1:].tobytes()
 
     def close(self) -> None:
         """Close the files held open."""

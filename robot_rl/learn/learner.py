@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ from robot_rl.learn.metrics import RunLog
 
 _log = logging.getLogger(__name__)
 _IDLE_S = 0.02
+_FOLLOW_S = 0.25  # the store is read this often while there is something to learn
 _SAVE_SHARE = 0.03  # of the time may go into checkpoints
 _GOLDEN_ROWS = 16
 
@@ -64,6 +65,8 @@ class Config:
     """How quickly the dither turns [rad per tick]."""
     save_every_s: float = 20.0
     """Shortest time between checkpoints."""
+    log_every: int = 10
+    """Blocks between rows of ``metrics.jsonl``."""
     keep_offers: int = 20
     """Policy files kept in the inbox."""
     max_minutes: float = 0.0
@@ -129,6 +132,9 @@ class Progress:
     offers: int
     learning_s: float
     metrics: dict[str, float]
+
+
+Watch: TypeAlias = Callable[[Progress], None]
 
 
 class Learner:
@@ -244,7 +250,7 @@ class Learner:
 
     def progress(self) -> Progress:
         """Return where the learner stands."""
-        return Progress(self.replay.total, self.agent.critic_updates, self.offers, self.learning_s, dict(self.metrics))
+        return Progress(self.replay.total, self.agent.critic_updates, self.offers, self.learning_s, self.metrics)
 
     def close(self) -> None:
         """Close the store."""
@@ -297,34 +303,31 @@ class Learner:
 
 
 def learn(
-    job: Job,
-    cfg: Config,
-    *,
-    stop: Callable[[], bool] = lambda: False,
-    watch: Callable[[Progress], None] = lambda p: None,
+    job: Job, cfg: Config, *, stop: Callable[[], bool] = lambda: False, watch: Watch = lambda progress: None
 ) -> Progress:
     """Follow, learn, offer and save until the job is finished or ``stop()``; return where it ended.
 
-    Args:
-        job: What to fine-tune.
-        cfg: When to do what.
-        stop: Asked between blocks.
-        watch: Told between blocks.
+    ``stop`` is asked and ``watch`` is told between blocks.
 
     Raises:
         FloatingPointError: The policy is not finite; the newest checkpoint is older and good.
     """
     learner = Learner(job, cfg)
     offered = saved = time.monotonic()
+    followed = -_FOLLOW_S
     cost_s = 0.0
     with RunLog(job.out, cfg.max_updates, first_iteration=learner.blocks, progress=False) as log:
         while not (stop() or learner.finished):
             began = time.monotonic()
-            learner.follow()
+            if began - followed >= _FOLLOW_S or not learner.due:
+                learner.follow()
+                followed = began
             if learner.due:
                 metrics = learner.step()
-                row = {f"loss/{k}": v for k, v in metrics.items()} | {"time/transitions": float(learner.replay.total)}
-                log.write(learner.blocks, learner.agent.critic_updates, row)
+                if learner.blocks % cfg.log_every == 0:
+                    row = {f"loss/{k}": v for k, v in metrics.items()}
+                    row["time/transitions"] = float(learner.replay.total)
+                    log.write(learner.blocks, learner.agent.critic_updates, row)
             else:
                 time.sleep(_IDLE_S)
             if cfg.updates_per_s > 0.0 and learner.started:
