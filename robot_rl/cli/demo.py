@@ -102,7 +102,7 @@ def _learner_command(args: Args, policy: Path, out: Path) -> list[str]:
     return [
         "finetune", args.recipe, "--policy", str(policy), "--episodes", str(out / "episodes"),
         "--inbox", str(out / "inbox"), "--out", str(out / "learner"), "--wire", "dds", "--seed", str(args.seed),
-        "--explore", "0", "--max-minutes", str(args.minutes + 5.0), "--no-progress",
+        "--max-minutes", str(args.minutes + 5.0), "--no-progress",
     ]  # fmt: skip
 
 

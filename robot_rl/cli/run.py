@@ -24,6 +24,7 @@ import tyro
 
 from robot_rl import zoo
 from robot_rl.contract.golden import read_bundle
+from robot_rl.data.blocks import Compactor
 from robot_rl.data.episodes import EpisodeWriter
 from robot_rl.hardware.driver import Driver
 from robot_rl.hardware.mirror import MirrorDriver
@@ -106,6 +107,7 @@ def run(args: Args) -> int:
         speed=args.speed, scene=args.scene, seed=args.seed,
     )  # fmt: skip
     out = _Printer(site.loop, as_json=args.json)
+    compactor = None if args.record is None else Compactor(args.record)
     station = Station(site.loop, transport, stamped_command=args.stamped, handlers=site.handlers, on_event=out.event)
     try:
         station.start()
@@ -116,6 +118,8 @@ def run(args: Args) -> int:
     finally:
         station.close()
         transport.close()
+        if compactor is not None:
+            compactor.close()
         out.close()
     return 0
 

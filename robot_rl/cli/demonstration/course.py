@@ -17,8 +17,8 @@ from robot_rl.wire.operator import Operator
 
 HOLD_S = 3.0
 """Simulated time that a command holds [s]."""
-LOW, HIGH = (-1.0, -0.5, -1.0), (1.0, 0.5, 1.0)
-"""Ranges of the course: what the released policy was trained on [m/s, m/s, rad/s]."""
+LOW, HIGH = (0.3, -0.1, -0.6), (1.0, 0.1, 0.6)
+"""Ranges of the commands: a patrol, forwards with turns [m/s, m/s, rad/s]."""
 SILENCE_S = 10.0
 SAY_EVERY_S = 30.0
 
