@@ -159,7 +159,7 @@ def test_learner_killed_at_any_moment_repeats_what_an_undisturbed_one_does(tmp_p
     calm, wild = tmp_path / "calm", tmp_path / "wild"
     assert start(calm).wait(240) == 0
     kills = 0
-    for blocks in (20, 60, 120):
+    for blocks in (20, 110):
         process = start(wild)
         while process.poll() is None and len(numbers_or_none(wild)) < blocks:
             time.sleep(0.01)
