@@ -148,19 +148,20 @@ def test_learner_killed_at_any_moment_repeats_what_an_undisturbed_one_does(tmp_p
         folder = pathlib.Path(sys.argv[1])
         (folder / "store").symlink_to({str(store)!r}) if not (folder / "store").exists() else None
         t.torch.set_num_threads(1)
-        t.learn(t.make_job(folder), dataclasses.replace(t.CONFIG, max_updates=800))
+        t.learn(t.make_job(folder), dataclasses.replace(t.CONFIG, max_updates=800, updates_per_s=float(sys.argv[2])))
         """)
     )
 
-    def start(folder: Path) -> subprocess.Popen[bytes]:
+    def start(folder: Path, updates_per_s: float = 0.0) -> subprocess.Popen[bytes]:
         folder.mkdir(exist_ok=True)
-        return subprocess.Popen([sys.executable, str(program), str(folder)], env=os.environ | {"OMP_NUM_THREADS": "1"})
+        command = [sys.executable, str(program), str(folder), str(updates_per_s)]
+        return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
     calm, wild = tmp_path / "calm", tmp_path / "wild"
     assert start(calm).wait(240) == 0
     kills = 0
-    for blocks in (20, 110):
-        process = start(wild)
+    for blocks in (20, 90):
+        process = start(wild, updates_per_s=100.0)  # slow enough to be hit
         while process.poll() is None and len(numbers_or_none(wild)) < blocks:
             time.sleep(0.01)
         if process.poll() is None:
