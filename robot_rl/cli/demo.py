@@ -45,13 +45,13 @@ class Args:
     """What happens to the robot: weak_leg, payload or slippery."""
     seed: int = 0
     """Seed of the course, the exploration and the learner."""
-    minutes: float = 6.0
+    minutes: float = 5.0
     """Wall time of the fine-tuning [min]."""
     speed: float = 4.0
     """Simulated seconds per second of wall time."""
     explore: float = 0.1
     """Deviation of the exploration noise on the action while fine-tuning."""
-    measure_s: float = 120.0
+    measure_s: float = 100.0
     """Simulated time of each measurement [s]."""
     recipe: str = "go2_tune_rlpd"
     """Recipe of the learner."""
