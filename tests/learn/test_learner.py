@@ -31,7 +31,13 @@ SMALL = rlpd.Config(
     std_range=(0.05, 0.5), warmup=200, actor_lr=1e-3, critic_lr=1e-3, scale_value=True,
 )  # fmt: skip
 CONFIG = Config(
-    rlpd=SMALL, first_transitions=200, updates_per_transition=4.0, offer_every_s=0.2, save_every_s=0.05, explore=1.0
+    rlpd=SMALL,
+    first_transitions=200,
+    updates_per_transition=4.0,
+    offer_every_s=0.2,
+    save_every_s=0.05,
+    explore=1.0,
+    log_every=1,
 )
 
 
