@@ -15,15 +15,15 @@ from rich.table import Table
 from robot_rl.learn.charts import Curve, chart
 
 COLUMNS = {
-    "lin_vel_error": ("velocity error [m/s]", "{:.3f}"),
-    "yaw_rate_error": ("yaw rate error [rad/s]", "{:.3f}"),
-    "tracking_error": ("sum", "{:.3f}"),
-    "falls": ("falls", "{:.0f}"),
-    "seconds": ("driven [s]", "{:.0f}"),
-    "tick_p50_us": ("tick p50 [us]", "{:.0f}"),
-    "tick_p99_us": ("tick p99 [us]", "{:.0f}"),
-    "late_p99_us": ("late p99 [us]", "{:.0f}"),
+    "lin_vel_error": ("velocity error [m/s]", "m/s", "{:.3f}"),
+    "yaw_rate_error": ("yaw rate error [rad/s]", "rad/s", "{:.3f}"),
+    "tracking_error": ("tracking error, their sum", "sum", "{:.3f}"),
+    "falls": ("falls", "falls", "{:.0f}"),
+    "seconds": ("driven [s]", "s", "{:.0f}"),
+    "tick_p50_us": ("tick p50 [us]", "p50 us", "{:.0f}"),
+    "tick_p99_us": ("tick p99 [us]", "p99 us", "{:.0f}"),
 }
+"""Per measurement: title on the page, title in the terminal, format."""
 CURVES = {
     "tracking_error": "Tracking error, sum of [m/s] and [rad/s]",
     "lin_vel_error": "Velocity error [m/s]",
@@ -52,12 +52,12 @@ def verdict(result: dict[str, Any]) -> str:
 
 def print_table(result: dict[str, Any]) -> None:
     """Print the windows and the verdict."""
-    table = Table(title="robot-rl demo", title_justify="left")
-    table.add_column("stretch")
-    for title, _ in COLUMNS.values():
-        table.add_column(title, justify="right")
+    table = Table(title="velocity and yaw rate errors, falls, tick times", title_justify="left")
+    table.add_column("stretch", no_wrap=True)
+    for _, short, _ in COLUMNS.values():
+        table.add_column(short, justify="right", no_wrap=True)
     for name, row in result["windows"].items():
-        table.add_row(name, *(pattern.format(row[key]) for key, (_, pattern) in COLUMNS.items()))
+        table.add_row(name, *(pattern.format(row[key]) for key, (_, _, pattern) in COLUMNS.items()))
     console = Console()
     console.print(table)
     console.print(verdict(result))
@@ -65,10 +65,10 @@ def print_table(result: dict[str, Any]) -> None:
 
 def render(result: dict[str, Any]) -> str:
     """Return the page."""
-    head = "".join(f"<th>{html.escape(title)}</th>" for title, _ in COLUMNS.values())
+    head = "".join(f"<th>{html.escape(title)}</th>" for title, _, _ in COLUMNS.values())
     rows = "".join(
         f"<tr><td>{html.escape(name)}</td>"
-        + "".join(f"<td>{pattern.format(row[key])}</td>" for key, (_, pattern) in COLUMNS.items())
+        + "".join(f"<td>{pattern.format(row[key])}</td>" for key, (_, _, pattern) in COLUMNS.items())
         + "</tr>"
         for name, row in result["windows"].items()
     )
