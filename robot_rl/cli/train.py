@@ -93,9 +93,11 @@ def run(args: Args) -> int:
 
 
 def _recipe(args: Args) -> Recipe:
-    from robot_rl.learn.recipe import vary
+    from robot_rl.learn.recipe import Recipe, vary
 
     recipe = zoo.load("policies", f"recipes/{args.recipe}").recipe()
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"recipe {args.recipe!r} fine-tunes a policy: robot-rl finetune {args.recipe} --help")
     return vary(
         recipe,
         seed=args.seed,

@@ -9,6 +9,7 @@ import html
 import json
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -52,7 +53,12 @@ def verdict(result: dict[str, Any]) -> str:
 
 def print_table(result: dict[str, Any]) -> None:
     """Print the windows and the verdict."""
-    table = Table(title="velocity and yaw rate errors, falls, tick times", title_justify="left")
+    table = Table(
+        title="velocity and yaw rate errors, falls, tick times",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
     table.add_column("stretch", no_wrap=True)
     for _, short, _ in COLUMNS.values():
         table.add_column(short, justify="right", no_wrap=True)
