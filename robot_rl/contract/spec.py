@@ -40,6 +40,7 @@ class ObsTerm:
     """Number of frames, oldest first; 1 is the current frame alone."""
 
     def __post_init__(self) -> None:
+        _settle(self)
         _positive(f"obs term {self.name!r} size", self.size)
         _positive(f"obs term {self.name!r} history", self.history)
         _length(f"scale of obs term {self.name!r}", self.scale, self.size)
@@ -61,6 +62,7 @@ class Command:
     high: Floats = (1.0, 1.0, 1.0)
 
     def __post_init__(self) -> None:
+        _settle(self)
         _length("command.low", self.low, len(self.names))
         _length("command.high", self.high, len(self.names))
         for name, low, high in zip(self.names, self.low, self.high, strict=True):
@@ -81,6 +83,9 @@ class ActionLaw:
     clip: tuple[float, float] = (-1.0, 1.0)
     """Bounds on the raw action."""
 
+    def __post_init__(self) -> None:
+        _settle(self)
+
 
 ACTION_KINDS = ("joint_position", "joint_position_relative", "joint_effort")
 
@@ -93,6 +98,9 @@ class JointLimits:
     pos_high: Floats
     vel: Floats
     effort: Floats
+
+    def __post_init__(self) -> None:
+        _settle(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +148,7 @@ class Contract:
     """What an algorithm needs to travel, e.g. the APRL action box. JSON values only."""
 
     def __post_init__(self) -> None:
+        _settle(self)
         if self.schema != SCHEMA:
             raise ValueError(f"contract schema is {self.schema}; this version reads {SCHEMA}")
         n = len(self.joints)
@@ -287,6 +296,16 @@ def _plain(value: Any, kind: str, path: str) -> Any:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _settle(value: Any) -> None:
+    """Turn integers and NumPy numbers into floats where floats are meant: equal contracts have equal JSON."""
+    for f in dataclasses.fields(value):
+        x = getattr(value, f.name)
+        if f.type == "float":
+            object.__setattr__(value, f.name, float(x))
+        elif x is not None and str(f.type).startswith(("Floats", "tuple[float")):
+            object.__setattr__(value, f.name, tuple(float(number) for number in x))
 
 
 def _length(label: str, values: Floats, n: int) -> None:

@@ -111,3 +111,12 @@ def test_an_observation_term_is_as_wide_as_its_history() -> None:
     assert ObsTerm("base_ang_vel", 3, (1.0,) * 3, history=5).width == 15
     assert CONTRACT.obs_size == 3 + 3 + 3 + 12 + 12 + 12
     assert CONTRACT.decimation == 4
+
+
+def test_whole_numbers_are_the_same_contract_as_their_floats() -> None:
+    whole = dataclasses.replace(
+        CONTRACT, rate_hz=50, action=dataclasses.replace(CONTRACT.action, clip=(-1, 1)), stiffness=(30,) * 12
+    )
+    exact = dataclasses.replace(CONTRACT, rate_hz=50.0, stiffness=(30.0,) * 12)
+    assert whole.fingerprint == exact.fingerprint
+    assert Contract.from_json(whole.to_json()).fingerprint == whole.fingerprint
