@@ -1,7 +1,7 @@
 """A walking go2 adapts to its own changed body within minutes; RLPD from the released policy.
 
 The targets follow quickly (tau) and the critics warm up before the actor moves in large steps: from a walking start a
-stale critic costs more than a noisy one. The robot explores with the runtime's probe, so policies are offered plain.
+stale critic costs more than a noisy one. The robot explores with the runtime's probe.
 """
 
 import math
@@ -33,5 +33,5 @@ def recipe() -> FineTuning:
         scale_value=True,
         grad_clip=10.0,
     )
-    config = Config(rlpd=learning, first_transitions=1_000, offer_every_s=8.0, explore=0.0)
+    config = Config(rlpd=learning, first_transitions=1_000, offer_every_s=8.0)
     return FineTuning(task="go2_velocity", config=config)

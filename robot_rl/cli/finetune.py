@@ -60,8 +60,6 @@ class Args:
     """Stop after this many critic updates; the recipe's own by default, 0 never."""
     updates_per_s: float | None = None
     """Most critic updates per second; the recipe's own by default, 0 is no limit."""
-    explore: float | None = None
-    """Factor on the exploration inside the offered policies; 0, the usual recipe, leaves it to the robot's runtime."""
     start_event: str | None = None
     """Ignore what was recorded before an event of this name, e.g. explore; the recipe's own by default."""
     seed: int | None = None
@@ -120,7 +118,7 @@ def vary(tuning: object, args: Args) -> FineTuning:
     if args.seed is not None:
         cfg = dataclasses.replace(cfg, rlpd=dataclasses.replace(cfg.rlpd, seed=args.seed))
     wanted = {
-        name: getattr(args, name) for name in ("max_minutes", "max_updates", "updates_per_s", "explore", "start_event")
+        name: getattr(args, name) for name in ("max_minutes", "max_updates", "updates_per_s", "start_event")
     }
     cfg = dataclasses.replace(cfg, **{name: value for name, value in wanted.items() if value is not None})
     return dataclasses.replace(tuning, config=cfg)

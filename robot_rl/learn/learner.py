@@ -29,7 +29,6 @@ from robot_rl.data.replay import Replay, transition_columns
 from robot_rl.data.transition import as_state
 from robot_rl.hardware.robot import Robot
 from robot_rl.learn import checkpoint, rlpd
-from robot_rl.learn.dither import Dithered
 from robot_rl.learn.export import Provenance, current_commit, export_policy
 from robot_rl.learn.graph import read_mlp
 from robot_rl.learn.metrics import RunLog
@@ -58,11 +57,6 @@ class Config:
     """Most critic updates per second, to leave a core to others; 0 is no limit."""
     offer_every_s: float = 5.0
     """Time between exports."""
-    explore: float = 0.0
-    """Factor on the actor's deviation for dither inside the policies offered while learning (``dither``), for
-    robots whose runtime does not explore; 0 offers plain policies."""
-    explore_turn: float = 1.5
-    """How quickly the dither turns [rad per tick]."""
     save_every_s: float = 20.0
     """Shortest time between checkpoints."""
     log_every: int = 10
@@ -226,9 +220,8 @@ class Learner:
         )  # fmt: skip
         name = f"policy_final_{updates:08d}.onnx" if final else f"policy_{updates:08d}.onnx"
         states = as_state(self._newest) if len(self._newest) else None
-        policy = net if final or self.cfg.explore <= 0.0 or not self.started else self._dithered()
         bundle = export_policy(
-            policy, self.bundle.contract, job.inbox / name, provenance=about, joints=job.robot.joints, states=states
+            net, self.bundle.contract, job.inbox / name, provenance=about, joints=job.robot.joints, states=states
         )
         self.offers += 1
         made = Offer(job.inbox / name, bundle.file_sha256, about.parent, job.recipe, updates, final)
@@ -261,15 +254,6 @@ class Learner:
         if len(then):
             self._newest = then[-_GOLDEN_ROWS:].copy()
         return self.job.reward(now, then)
-
-    def _dithered(self) -> Dithered:
-        columns = self.replay.split(self.replay.rows[: len(self.replay)][-20_000:])
-        size = self.agent.actor.obs_size
-        obs, next_obs = (torch.from_numpy(columns[name][:, :size]) for name in ("obs", "next_obs"))
-        generator = torch.Generator().manual_seed(self.agent.critic_updates)
-        return Dithered(
-            self.steady, obs, next_obs, scale=self.cfg.explore, turn=self.cfg.explore_turn, generator=generator
-        )
 
     def _read_prior(self, wide: int) -> Replay | None:
         job, contract = self.job, self.bundle.contract

@@ -13,14 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 import torch
 
-from robot_rl.contract.golden import read_bundle, replay_golden
+from robot_rl.contract.golden import read_bundle
 from robot_rl.learn import rlpd
-from robot_rl.learn.dither import Dithered
 from robot_rl.learn.graph import dense_forward, read_mlp
 from robot_rl.learn.learner import Config, Job, Learner, Offer, learn
 from robot_rl.learn.metrics import read_metrics
@@ -36,7 +34,6 @@ CONFIG = Config(
     updates_per_transition=4.0,
     offer_every_s=0.2,
     save_every_s=0.05,
-    explore=1.0,
     log_every=1,
 )
 
@@ -78,27 +75,6 @@ def test_first_policy_is_the_released_one_and_carries_its_origin(tmp_path: Path)
     for (w, b), (w0, b0) in zip(read_mlp(made.path).layers, released_net().layers, strict=True):
         assert np.array_equal(w, w0)
         assert np.array_equal(b, b0)
-
-
-def test_dithered_policy_keeps_its_golden_vectors_and_trembles_as_told(tmp_path: Path) -> None:
-    slider = Slider(tmp_path / "store", wind=0.0)
-    slider.run(load(write_released(tmp_path / "released.onnx")), 20)
-    learner = Learner(make_job(tmp_path), CONFIG)
-    learner.follow()
-    made = learner.offer()
-    assert "Sin" in (node.op_type for node in onnx.load(made.path).graph.node)
-    replay_golden(read_bundle(made.path), load(made.path))
-    columns = learner.replay.split(learner.replay.rows[: len(learner.replay)])
-    obs, next_obs = torch.from_numpy(columns["obs"]), torch.from_numpy(columns["next_obs"])
-    draws = [
-        Dithered(learner.steady, obs, next_obs, scale=1.0, turn=1.5, generator=torch.Generator().manual_seed(k))
-        for k in range(50)
-    ]
-    noise = torch.stack([d.dither(obs) for d in draws])
-    assert float(noise.mean()) == pytest.approx(0.0, abs=0.1)
-    assert float(noise.std()) == pytest.approx(1.0, abs=0.1)
-    u = torch.atanh(draws[0](obs)) - torch.atanh(learner.steady(obs))
-    assert float(u.std()) == pytest.approx(0.2 * float(noise[0].std()), rel=0.05)
 
 
 def test_learning_waits_for_its_event(tmp_path: Path) -> None:
@@ -221,7 +197,7 @@ def test_policy_improves_on_a_changed_robot(tmp_path: Path) -> None:
     act = load(learner.job.released)
     before = slider.run(act, 10)
     for _ in range(15):
-        slider.run(act, 4)
+        slider.run(act, 4, explore=0.2)
         learner.follow()
         while learner.due:
             learner.step()

@@ -15,6 +15,7 @@ from robot_rl.data.transition import Mode, Who, row_dtype
 from robot_rl.hardware.robot import Robot, Safety
 from robot_rl.learn.export import Provenance, export_policy
 from robot_rl.learn.nets import DenseNet
+from robot_rl.runtime.probe import Probe
 
 ONE = (1.0,)
 SAFETY = Safety(1.0, 0.01, ONE, 1.0, 1.0, 0.1, 0.2, 2.0, 1.0)
@@ -53,21 +54,25 @@ class Slider:
         self.writer = EpisodeWriter(store, CONTRACT, ROBOT)
         self.rng = np.random.default_rng(seed)
         self.wind, self.episode, self.tick = wind, episode, 0
+        self.probe = Probe(1, seed=seed)
 
-    def run(self, act, episodes: int) -> float:
-        """Record whole episodes and return the mean |x| over their second halves."""
+    def run(self, act, episodes: int, *, explore: float = 0.0) -> float:
+        """Record whole episodes, exploring as the runtime does, and return the mean |x| over their second halves."""
         far = []
+        self.probe.std = explore
         for _ in range(episodes):
             rows = np.zeros(self.episode, DTYPE)
             x, v = self.rng.uniform(-1.0, 1.0, 2)
             self.writer.start_episode()
             for row in rows:
                 obs = np.array([x, v], np.float32)
-                a = float(np.clip(np.asarray(act(obs)).ravel()[0], -1.0, 1.0))
+                wanted = np.clip(np.asarray(act(obs), np.float32).ravel()[:1], -1.0, 1.0)
+                a = float(self.probe(wanted)[0])
                 row["tick"], self.tick = self.tick, self.tick + 1
                 row["mode"], row["who"] = Mode.POLICY, Who.POLICY
                 row["obs"], row["joint_pos"], row["joint_vel"] = obs, x, v
-                row["action"] = row["policy_action"] = row["sent_action"] = a
+                row["action"] = row["sent_action"] = a
+                row["policy_action"] = wanted
                 row["quat_xyzw"] = (0.0, 0.0, 0.0, 1.0)
                 v = float(np.clip(v + 0.2 * (a + self.wind), -2.0, 2.0))
                 x = float(np.clip(x + 0.2 * v, -3.0, 3.0))
