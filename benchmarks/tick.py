@@ -1,7 +1,8 @@
 """Observe and infer of one tick, over one bare onnxruntime call of the same network.
 
 Floor: ``InferenceSession.run`` of the network alone on one thread, called in turns with ours. With ``seconds`` the
-whole loop also runs in real time, recorder included, beside a process that trains on every core.
+whole loop also runs in real time, recorder included, beside a process that trains on every core and a bare timer of the
+same rate and priority, whose lateness is the machine's own.
 """
 
 from __future__ import annotations
@@ -52,6 +53,21 @@ while True:
     optimizer.step()
 """
 """What a critic's update costs, without end, on as many threads as there are cores."""
+
+TIMER = """
+import os, sys, time
+period, priority = 1.0 / float(sys.argv[1]), int(sys.argv[2])
+if priority:
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+deadline = time.monotonic()
+while True:
+    deadline += period
+    time.sleep(max(0.0, deadline - time.monotonic()))
+    woke = time.monotonic() - deadline
+    deadline += woke // period * period
+    print(woke * 1e6, flush=True)
+"""
+"""Deadlines met by a process that does nothing else: what the machine itself allows."""
 
 
 def run(
@@ -132,7 +148,8 @@ def _run_beside_learner(store: Path, policy: Policy, robot: Robot, seconds: floa
         thread.start()
         _stand_and_drive(loop)
         missed, began = clock.overruns, loop.ticks.count
-        time.sleep(seconds)
+        with _bare_timer(store.parent, rate, priority) as bare:
+            time.sleep(seconds)
         missed, ticks = clock.overruns - missed, loop.ticks.count - began
         stop.set()
         thread.join()
@@ -144,7 +161,9 @@ def _run_beside_learner(store: Path, policy: Policy, robot: Robot, seconds: floa
         f"{rate:g} Hz for {seconds:g} s beside a learner, {scheduling}: {ticks} ticks, {missed} deadlines missed, "
         f"{int((over > period).sum())} overruns longer than one period, longest {over.max():.0f} us; "
         f"work p50 {np.median(work):.0f} us p99 {np.percentile(work, 99):.0f} us max {work.max():.0f} us, "
-        f"late p99 {np.percentile(late, 99):.0f} us max {late.max():.0f} us, {recorder.drops} rows dropped"
+        f"late p99 {np.percentile(late, 99):.0f} us max {late.max():.0f} us, {recorder.drops} rows dropped; "
+        f"a bare timer beside it: {int((np.array(bare) > period).sum())} wake-ups later than one period, "
+        f"late p99 {np.percentile(bare, 99):.0f} us max {max(bare):.0f} us"
     )
 
 
@@ -159,6 +178,21 @@ def _busy_learner() -> Generator[None, None, None]:
     finally:
         learner.kill()
         learner.wait()
+
+
+@contextmanager
+def _bare_timer(folder: Path, rate: float, priority: int) -> Generator[list[float], None, None]:
+    """Run the timer; the list yielded holds its lateness [us] once it has ended."""
+    late: list[float] = []
+    path = folder / "timer.txt"
+    with path.open("w") as log:
+        timer = subprocess.Popen([sys.executable, "-c", TIMER, str(rate), str(priority)], stdout=log)
+    try:
+        yield late
+    finally:
+        timer.kill()
+        timer.wait()
+        late += [float(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
 def _stand_and_drive(loop: ControlLoop) -> None:

@@ -31,8 +31,8 @@ class Args:
 
     name: Annotated[str, tyro.conf.Positional] = ""
     """A file of benchmarks/, e.g. env, tick, replay, learner, wire. Empty lists them."""
-    option: tuple[str, ...] = ()
-    """Options of the benchmark, name=value, e.g. --option num_envs=64 seconds=5."""
+    options: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Options of the benchmark, e.g. robot-rl bench env num_envs=64 rounds=5."""
 
 
 def run(args: Args) -> int:
@@ -41,7 +41,7 @@ def run(args: Args) -> int:
         print("\n".join(names()))
         return 0
     bench = load(args.name)
-    result = bench(**options(args.option, bench))
+    result = bench(**parse(args.options, bench))
     if set(result) != set(KEYS):
         raise RuntimeError(f"benchmark {args.name!r} returned the keys {sorted(result)}; they must be {sorted(KEYS)}")
     print(json.dumps({key: result[key] for key in KEYS}, allow_nan=False))
@@ -68,7 +68,7 @@ def load(name: str) -> Callable[..., dict[str, Any]]:
     return importlib.import_module(f"robot_rl.zoo.benchmarks.{name}").run
 
 
-def options(pairs: tuple[str, ...], bench: Callable[..., Any]) -> dict[str, Any]:
+def parse(pairs: tuple[str, ...], bench: Callable[..., Any]) -> dict[str, Any]:
     """Parse ``name=value`` pairs for ``bench``; values are Python literals, else strings.
 
     Raises:

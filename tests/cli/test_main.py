@@ -120,11 +120,11 @@ def test_bench_options_are_literals_checked_against_the_benchmark() -> None:
     def measure(*, seconds: float = 1.0, mode: str = "a") -> dict[str, object]:
         return {"seconds": seconds, "mode": mode}
 
-    assert bench.options(("seconds=2.5", "mode=fast"), measure) == {"seconds": 2.5, "mode": "fast"}
+    assert bench.parse(("seconds=2.5", "mode=fast"), measure) == {"seconds": 2.5, "mode": "fast"}
     with pytest.raises(ValueError, match=r"no option 'minutes'; the choices are \['seconds', 'mode'\]"):
-        bench.options(("minutes=1",), measure)
+        bench.parse(("minutes=1",), measure)
     with pytest.raises(ValueError, match="'fast' is not name=value"):
-        bench.options(("fast",), measure)
+        bench.parse(("fast",), measure)
 
 
 def test_bench_prints_one_line_with_exactly_the_keys(
@@ -142,7 +142,7 @@ def test_bench_prints_one_line_with_exactly_the_keys(
     assert len(lines) == 1
     assert tuple(json.loads(lines[0])) == bench.KEYS
     with pytest.raises(RuntimeError, match="must be"):
-        main.main(["bench", "tiny", "--option", "drop=setup"])
+        main.main(["bench", "tiny", "drop=setup"])
 
 
 def test_an_exit_code_of_a_verb_is_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
