@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from robot_rl.contract.state import RobotState
+from robot_rl.sim.backends import PHYSICS, make_physics
 from robot_rl.sim.physics import Physics
 from robot_rl.sim.task import Task
-from robot_rl.sim.world import PHYSICS, World, make_physics, state_rows
+from robot_rl.sim.world import World, state_rows
 
 __all__ = ["PHYSICS", "Env", "EnvStep", "make_env", "make_physics"]
 

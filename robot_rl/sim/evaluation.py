@@ -23,9 +23,10 @@ from robot_rl import zoo
 from robot_rl.contract.spec import Command
 from robot_rl.hardware.robot import load_robot
 from robot_rl.runtime.policy import Policy
+from robot_rl.sim.backends import make_physics
 from robot_rl.sim.physics import parameter_row
 from robot_rl.sim.task import Outcome, Task
-from robot_rl.sim.world import World, make_physics
+from robot_rl.sim.world import World
 
 SETTLE_S = 1.0
 """The start of an episode that velocity errors leave out [s]."""

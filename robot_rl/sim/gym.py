@@ -22,9 +22,10 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robot_rl.sim.backends import make_physics
 from robot_rl.sim.env import EnvStep
 from robot_rl.sim.task import Task
-from robot_rl.sim.world import World, make_physics
+from robot_rl.sim.world import World
 
 Floats = NDArray[np.float32]
 

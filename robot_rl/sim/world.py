@@ -19,14 +19,10 @@ import numpy as np
 from robot_rl.contract.apply import ActionMap, as_float32
 from robot_rl.contract.spec import Contract
 from robot_rl.contract.state import JointTarget, RobotState
-from robot_rl.hardware.robot import load_robot
 from robot_rl.sim.events import CommandSource, Pusher, check_events, initial_state, randomize
 from robot_rl.sim.noise import NoisyObserver
 from robot_rl.sim.physics import Physics
 from robot_rl.sim.task import Outcome, Task
-
-PHYSICS = ("mujoco_cpu",)
-"""Backends that ``make_physics`` builds."""
 
 
 class WorldStep(NamedTuple):
@@ -46,15 +42,6 @@ class WorldStep(NamedTuple):
     """Means over the episodes that ended in this step."""
     outcome: Outcome
     """States before and after, neither of them reset."""
-
-
-def make_physics(task: Task, *, num_envs: int, physics: str = "mujoco_cpu", threads: int = 0) -> Physics:
-    """Build the backend called ``physics`` for the task's robot and scene; ValueError lists the choices."""
-    if physics not in PHYSICS:
-        raise ValueError(f"no physics backend {physics!r}; the choices are {PHYSICS}")
-    from robot_rl.sim.mujoco_cpu import MujocoCpu
-
-    return MujocoCpu(load_robot(task.robot), num_envs, scene=task.scene, threads=threads)
 
 
 class World:

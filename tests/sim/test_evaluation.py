@@ -15,9 +15,10 @@ from robot_rl.cli.eval import Args, parse_changes
 from robot_rl.cli.eval import run as run_eval
 from robot_rl.contract.spec import Command
 from robot_rl.sim import evaluation
+from robot_rl.sim.backends import make_physics
 from robot_rl.sim.evaluation import Episodes, command_grid, evaluate, run_episodes, undisturbed, velocity_error
 from robot_rl.sim.task import Outcome, Task
-from robot_rl.sim.world import World, make_physics
+from robot_rl.sim.world import World
 
 POLICIES = Path(__file__).parents[1] / "golden" / "policies"
 GO2, CARTPOLE = POLICIES / "go2_tiny.onnx", POLICIES / "cartpole_tiny.onnx"

@@ -14,10 +14,11 @@ from robot_rl.contract.apply import ActionMap, Observer
 from robot_rl.contract.state import RobotState
 from robot_rl.hardware.robot import Robot
 from robot_rl.learn.env import Step, VecEnv
+from robot_rl.sim.backends import make_physics
 from robot_rl.sim.env import Env, EnvStep, make_env
 from robot_rl.sim.mujoco_cpu import MujocoCpu
 from robot_rl.sim.task import Push, Range, Task, recorded_reward
-from robot_rl.sim.world import World, WorldStep, make_physics, state_rows
+from robot_rl.sim.world import World, WorldStep, state_rows
 from tests.sim.hopper import hopper_task
 
 
