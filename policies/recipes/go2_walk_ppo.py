@@ -15,7 +15,7 @@ def recipe() -> Recipe:
         learning_rate=3e-4,
         target_kl=0.015,
         entropy_coef=0.003,
-        log_std=-0.5,
+        log_std=-0.7,
         actor_hidden=(128, 128, 64),
         critic_hidden=(128, 128, 64),
         threads=1,

@@ -42,6 +42,18 @@ def track_ang_vel_z(sigma: float) -> OutcomeTerm:
     return track_ang_vel_z
 
 
+def progress(o: Outcome) -> Array:
+    """Velocity along the commanded direction, at most the commanded speed [m/s]; 0 when told to stand.
+
+    Unlike the tracking term it has a slope far from the command too (the forward reward of RMA, Kumar et al. 2021).
+    """
+    command = o.after.command[..., :2]
+    xp = namespace(command)
+    speed = xp.sqrt((command * command).sum(-1) + 1e-12)
+    along = (o.after.lin_vel_b[..., :2] * command).sum(-1) / speed  # type: ignore[index]  # floating base measured
+    return xp.minimum(along, speed)
+
+
 # -- penalties, all >= 0: give them negative weights --
 
 
@@ -109,12 +121,15 @@ def joint_limits(o: Outcome) -> Array:
 
 
 def feet_air_time(threshold_s: float) -> OutcomeTerm:
-    """At each touchdown, how much longer than ``threshold_s`` the foot was in the air, while told to move."""
+    """At each touchdown while told to move: how much longer than ``threshold_s`` the foot was in the air, up to 0.5 s.
+
+    Never negative: where short steps cost, a beginner learns to stand.
+    """
 
     def feet_air_time(o: Outcome) -> Array:
         touch = as_float(o.after.foot_contact > 0.5, o.action)  # type: ignore[operator]
         first = touch * as_float(o.foot_air_s > 0.0, o.action)  # type: ignore[operator]
-        gain = ((namespace(touch).clip(o.foot_air_s, None, 0.5) - threshold_s) * first).sum(-1)
+        gain = ((namespace(touch).clip(o.foot_air_s, threshold_s, 0.5) - threshold_s) * first).sum(-1)
         return gain * as_float(moving(o.after.command), gain) / o.dt_s
 
     return feet_air_time

@@ -58,6 +58,7 @@ def rewards() -> dict[str, Reward]:
     """Return the reward terms with their weights per second."""
     return {
         "track_lin_vel_xy": Reward(t.track_lin_vel_xy(sigma=0.45), 2.0),
+        "progress": Reward(t.progress, 1.0),
         "track_ang_vel_z": Reward(t.track_ang_vel_z(sigma=0.45), 1.0),
         "alive": Reward(t.alive, 0.5),
         "lin_vel_z": Reward(t.lin_vel_z, -1.0),
@@ -69,6 +70,6 @@ def rewards() -> dict[str, Reward]:
         "joint_limits": Reward(t.joint_limits, -2.0),
         "hip_deviation": Reward(t.joint_deviation(HIPS), -0.15),
         "stand_still": Reward(t.joint_deviation(ALL, standing_only=True), -0.3),
-        "feet_air_time": Reward(t.feet_air_time(threshold_s=0.2), 0.03, recorded=False),
+        "feet_air_time": Reward(t.feet_air_time(threshold_s=0.1), 0.3, recorded=False),
         "feet_slip": Reward(t.feet_slip, -0.1, recorded=False),
     }
