@@ -19,13 +19,13 @@ from mujoco.batch import Batch
 from robot_rl.contract.arrays import rotate_inverse
 from robot_rl.contract.state import JointTarget, RobotState
 from robot_rl.hardware.robot import Robot
+from robot_rl.sim.addresses import CONTACT_N, find_addresses
 from robot_rl.sim.physics import check_ids, unknown_parameter
+from robot_rl.sim.picture import Picture
 from robot_rl.sim.scene import build_model
 
 WXYZ_TO_XYZW = [1, 2, 3, 0]
 XYZW_TO_WXYZ = [3, 0, 1, 2]
-CONTACT_N = 1.0
-"""Normal force from which a foot counts as touching [N]."""
 
 
 class MujocoCpu:
@@ -38,7 +38,7 @@ class MujocoCpu:
         self.model = build_model(robot, scene)
         self.dt_s = float(self.model.opt.timestep)
         self.batch = Batch(self.model, num_envs, nthread=threads)
-        self._renderer: Any = None
+        self._picture = Picture(self.model, floating_base=robot.floating_base)
         self._find_addresses()
         self._bind()
         self._gains = (np.asarray(robot.stiffness), np.asarray(robot.damping))
@@ -128,19 +128,7 @@ class MujocoCpu:
 
     def frame(self, index: int = 0, width: int = 640, height: int = 480) -> np.ndarray:
         """Render copy ``index`` from a camera that follows it, uint8 RGB (height, width, 3)."""
-        if self._renderer is None or (self._renderer.width, self._renderer.height) != (width, height):
-            if self._renderer is not None:
-                self._renderer.close()
-            self._renderer = mujoco.Renderer(self.model, height, width)
-        data = self.copy(index)
-        camera = mujoco.MjvCamera()
-        camera.type = mujoco.mjtCamera.mjCAMERA_FREE
-        camera.lookat[:] = data.xpos[1] if self.robot.floating_base else self.model.body_pos[1]
-        camera.distance, camera.azimuth, camera.elevation = (
-            (1.6, 130.0, -18.0) if self.robot.floating_base else (4.0, 90.0, -10.0)
-        )
-        self._renderer.update_scene(data, camera)
-        return self._renderer.render()
+        return self._picture.draw(self.copy(index), width, height)
 
     def copy(self, index: int = 0, data: Any = None) -> Any:
         """Return copy ``index`` as ``MjData`` of ``model``, everything derived from its state; for viewers."""
@@ -150,33 +138,17 @@ class MujocoCpu:
 
     def close(self) -> None:
         """Free the render context; the threads go with the batch."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        self._picture.close()
 
     # -- set-up --
 
     def _find_addresses(self) -> None:
-        model, robot = self.model, self.robot
-        joints = [model.joint(name) for name in robot.joints]
-        self._qpos_adr = np.array([int(j.qposadr[0]) for j in joints])
-        self._qvel_adr = np.array([int(j.dofadr[0]) for j in joints])
-        self._qpos_columns, self._qvel_columns = _as_slice(self._qpos_adr), _as_slice(self._qvel_adr)
-        by_joint = {int(model.actuator_trnid[i, 0]): i for i in range(model.nu)}
-        motors = [(j, by_joint[joint.id]) for j, joint in enumerate(joints) if joint.id in by_joint]
-        missing = [name for j, name in enumerate(robot.joints) if j not in dict(motors) and name not in robot.passive]
-        if missing:
-            raise ValueError(f"{robot.mjcf} has no actuator for the joints {missing} of robot {robot.name!r}")
-        if [actuator for _, actuator in motors] != list(range(model.nu)):
-            raise ValueError(f"{robot.mjcf} must list its actuators in the order of the joints in robot.toml")
-        self._motor_joint = np.array([j for j, _ in motors])  # (M,) joint index of each actuator
-        self._motor_columns = _as_slice(self._motor_joint)
-        self._acc = _as_slice(_sensor_columns(model, "imu_acc") if robot.floating_base else np.zeros(0, int))
-        self._touch = _as_slice(np.array([int(model.sensor(f"{f}_touch").adr[0]) for f in robot.feet], dtype=int))
-        self._feet = np.array([model.geom(foot).id for foot in robot.feet], dtype=int)
-        floor = [i for i in range(model.ngeom) if model.geom_bodyid[i] == 0]
-        self._ground_geoms = np.array([*floor, *self._feet], dtype=int)
-        self._base = 1
+        at = find_addresses(self.model, self.robot)
+        self._qpos_adr, self._qvel_adr, self._motor_joint = at.qpos, at.qvel, at.motor_joint
+        self._qpos_columns, self._qvel_columns = _as_slice(at.qpos), _as_slice(at.qvel)
+        self._motor_columns = _as_slice(at.motor_joint)
+        self._acc, self._touch = _as_slice(at.acc), _as_slice(at.touch)
+        self._feet, self._ground_geoms, self._base = at.feet, at.ground, at.base
 
     def _bind(self) -> None:
         bind = self.batch.bind
@@ -244,9 +216,3 @@ def _as_slice(columns: np.ndarray) -> slice | np.ndarray:
     """Return columns that follow one another as a slice, which NumPy copies faster."""
     first, n = int(columns[0]) if columns.size else 0, len(columns)
     return slice(first, first + n) if np.array_equal(columns, np.arange(first, first + n)) else columns
-
-
-def _sensor_columns(model: mujoco.MjModel, name: str) -> np.ndarray:
-    sensor = model.sensor(name)
-    start = int(sensor.adr[0])
-    return np.arange(start, start + int(sensor.dim[0]))
