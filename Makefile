@@ -8,7 +8,7 @@ ROBOT_TESTS := $(wildcard tests/zoo tests/contract tests/hardware tests/data tes
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format test-all test-robot bench wheel
+.PHONY: help demo test check format test-all test-robot test-warp bench wheel
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##  */  make \1: /p' $(MAKEFILE_LIST)
@@ -18,6 +18,10 @@ $(VENV)/.stamp-run: pyproject.toml
 
 $(VENV)/.stamp-dev: pyproject.toml
 	@.ci/bootstrap $(VENV) $(PY) all,dev $@
+
+$(VENV)/.stamp-warp: $(VENV)/.stamp-dev
+	$(BIN)/python -m pip --disable-pip-version-check install -qq --no-compile --editable ".[gpu]"
+	@touch $@
 
 $(ROBOT_VENV)/.stamp: pyproject.toml
 	@.ci/bootstrap $(ROBOT_VENV) $(PY) test-robot $@
@@ -33,6 +37,9 @@ test-all: $(VENV)/.stamp-dev  ## every test, the slow ones too
 
 test-robot: $(ROBOT_VENV)/.stamp  ## the robot side with the light core only (PY=python3.10)
 	$(ROBOT_VENV)/bin/python -m pytest -m "not slow" $(ROBOT_TESTS) $(ARGS)
+
+test-warp: $(VENV)/.stamp-warp  ## the GPU backend (MuJoCo Warp) on CPU: conformance, parity, sim-to-sim gate
+	$(BIN)/python -m pytest tests/sim -k mujoco_gpu $(ARGS)
 
 check: $(VENV)/.stamp-dev  ## lint, format, types, layers
 	$(BIN)/ruff check .

@@ -1,23 +1,55 @@
 """The physics backends by name, each imported when it is asked for.
 
-Knows: which name means which file, and which extra brings what it needs.
-Does not know: engines, tasks beyond robot and scene.
+Knows: which name means which file. Does not know: engines, tasks beyond robot and scene.
 """
 
 from __future__ import annotations
 
-from robot_rl.hardware.robot import load_robot
+from collections.abc import Callable
+
+from robot_rl.hardware.robot import Robot, load_robot
 from robot_rl.sim.physics import Physics
 from robot_rl.sim.task import Task
 
-PHYSICS = ("mujoco_cpu",)
-"""Backends that ``make_physics`` builds."""
-
 
 def make_physics(task: Task, *, num_envs: int, physics: str = "mujoco_cpu", threads: int = 0) -> Physics:
-    """Build the backend called ``physics`` for the task's robot and scene; ValueError lists the choices."""
-    if physics not in PHYSICS:
-        raise ValueError(f"no physics backend {physics!r}; the choices are {PHYSICS}")
+    """Build N copies of the task's robot in its scene.
+
+    Args:
+        task: Names robot and scene.
+        num_envs: N.
+        physics: One of ``PHYSICS``.
+        threads: Of a CPU backend, 0 is one per CPU.
+
+    Raises:
+        ValueError: There is no such backend; the choices are listed.
+        ImportError: Its engine is not installed; the cure is named.
+    """
+    check_physics(physics)
+    return _BUILDERS[physics](load_robot(task.robot), num_envs, task.scene, threads)
+
+
+def check_physics(name: str) -> None:
+    """Raise ValueError with the choices where there is no backend called ``name``."""
+    if name not in PHYSICS:
+        raise ValueError(f"no physics backend {name!r}; the choices are {PHYSICS}")
+
+
+def _mujoco_cpu(robot: Robot, num_envs: int, scene: str, threads: int) -> Physics:
     from robot_rl.sim.mujoco_cpu import MujocoCpu
 
-    return MujocoCpu(load_robot(task.robot), num_envs, scene=task.scene, threads=threads)
+    return MujocoCpu(robot, num_envs, scene=scene, threads=threads)
+
+
+def _mujoco_gpu(robot: Robot, num_envs: int, scene: str, threads: int) -> Physics:
+    from robot_rl.sim.mujoco_gpu import MujocoGpu
+
+    return MujocoGpu(robot, num_envs, scene=scene, numpy=True)
+
+
+_BUILDERS: dict[str, Callable[[Robot, int, str, int], Physics]] = {
+    "mujoco_cpu": _mujoco_cpu,
+    "mujoco_gpu": _mujoco_gpu,
+}
+PHYSICS = tuple(_BUILDERS)
+"""Backends that ``make_physics`` builds."""

@@ -1,7 +1,11 @@
-"""Fixtures of the simulator's tests: the hopper, and every physics backend by name."""
+"""Fixtures of the simulator's tests: the hopper, and every physics backend by name.
+
+A further backend joins the conformance suite with a line in ``ENGINES`` and a line in ``_build``.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +16,17 @@ from robot_rl.sim.physics import Physics
 from tests.sim.hopper import make_hopper
 
 Build = Callable[..., Physics]
+ENGINES = {"mujoco_cpu": "mujoco", "mujoco_gpu": "mujoco_warp"}
+"""Backends under test and the package that each needs; `make test-warp` installs MuJoCo Warp and runs its share."""
+
+
+def backends(*names: str) -> list[object]:
+    """Return parameters for the backends, each skipped where its engine is not installed."""
+    missing = {name: importlib.util.find_spec(ENGINES[name]) is None for name in names or ENGINES}
+    return [
+        pytest.param(name, marks=pytest.mark.skipif(gone, reason=f"{ENGINES[name]} is not installed: make test-warp"))
+        for name, gone in missing.items()
+    ]
 
 
 @pytest.fixture
@@ -19,16 +34,23 @@ def hopper(tmp_path: Path) -> Robot:
     return make_hopper(tmp_path)
 
 
-@pytest.fixture(params=["mujoco_cpu"])
+def _build(name: str, robot: Robot, num_envs: int) -> Physics:
+    if name == "mujoco_gpu":
+        from robot_rl.sim.mujoco_gpu import MujocoGpu
+
+        return MujocoGpu(robot, num_envs, device="cpu", numpy=True)
+    from robot_rl.sim.mujoco_cpu import MujocoCpu
+
+    return MujocoCpu(robot, num_envs, threads=1)
+
+
+@pytest.fixture(params=backends())
 def build(request: pytest.FixtureRequest) -> Iterator[Build]:
     """Builds copies of a robot in the backend under test, and closes them."""
     built: list[Physics] = []
 
     def make(robot: Robot, num_envs: int = 1) -> Physics:
-        assert request.param == "mujoco_cpu"
-        from robot_rl.sim.mujoco_cpu import MujocoCpu
-
-        built.append(MujocoCpu(robot, num_envs, threads=1))
+        built.append(_build(request.param, robot, num_envs))
         return built[-1]
 
     yield make
