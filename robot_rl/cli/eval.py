@@ -1,25 +1,32 @@
 """Measure a policy in simulation: falls, velocity errors and returns over a grid of commands.
 
-Knows: how the numbers are shown. Does not know: how they come about (``sim.evaluation``).
+With several backends in ``--physics`` it is the sim-to-sim gate; with ``--robust`` a grid of disturbances.
+
+Knows: how the numbers are shown. Does not know: how they come about (``sim.evaluation``, ``gate``, ``robustness``).
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import numpy as np
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from robot_rl.sim.evaluation import Episodes, evaluate, run_episodes
+from robot_rl.cli.measured import pages, tables
+from robot_rl.sim.evaluation import evaluate, run_episodes
+from robot_rl.sim.gate import Limits, compare
+from robot_rl.sim.robustness import Grid, run_grid
 
 __all__ = ["Args", "evaluate", "run"]
+
+GATE_CLOSED = 1
 
 
 @dataclass(frozen=True)
@@ -28,8 +35,8 @@ class Args:
 
     policy: Annotated[Path, tyro.conf.Positional]
     """The .onnx file, or the name of a released policy."""
-    episodes: int = 200
-    """How many, spread evenly over the grid of commands."""
+    episodes: int | None = None
+    """How many, spread evenly over the grid of commands; 200, or 9 per cell of --robust."""
     task: str = ""
     """A task of sim/tasks; the policy's own by default."""
     robot: str = ""
@@ -41,6 +48,17 @@ class Args:
     change: tuple[str, ...] = ()
     """Physical parameters of the robot, name=value or name:joint=value, e.g. --change payload_kg=3
     motor_strength:FR_thigh_joint=0.5"""
+    physics: str = "mujoco_cpu"
+    """Physics backend. With several, e.g. mujoco_cpu,mujoco_gpu, the same episodes run in each, and the exit code is 1
+    where one is further from the first than --gap allows."""
+    gap: Limits = field(default_factory=Limits)
+    """Largest gaps between backends that pass."""
+    robust: bool = False
+    """Run over a grid of frictions, payloads, pushes and delays."""
+    grid: Grid = field(default_factory=Grid)
+    """The levels of --robust."""
+    html: Path | None = None
+    """Write the heat maps of --robust as one self-contained page."""
     threads: int = 0
     """Physics threads, 0 is one per CPU."""
     json: bool = False
@@ -48,27 +66,94 @@ class Args:
 
 
 def run(args: Args) -> int:
-    """Print the numbers; the exit code is 0 whatever they are."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
-        job = bar.add_task(f"{args.episodes} episodes", total=None)
-        episodes = run_episodes(
+    """Print the numbers; the exit code is 0 whatever they are, but 1 where the sim-to-sim gate is closed."""
+    backends = tuple(name.strip() for name in args.physics.split(","))
+    if args.robust:
+        return _robust(args, backends)
+    if args.html is not None:
+        raise ValueError("--html is the page of --robust; add --robust")
+    return _one(args, backends[0]) if len(backends) == 1 else _gate(args, backends)
+
+
+def _one(args: Args, physics: str) -> int:
+    episodes = args.episodes or 200
+    with _bar(f"{episodes} episodes") as (bar, job):
+        done = run_episodes(
             args.policy,
-            episodes=args.episodes,
+            physics=physics,
+            progress=lambda done, total: bar.update(job, completed=done, total=total),
+            **_options(args, episodes),
+        )
+    _show(args, done.summary(), lambda: tables.of_episodes(args.policy, done))
+    return 0
+
+
+def _gate(args: Args, backends: tuple[str, ...]) -> int:
+    episodes = args.episodes or 200
+    with _bar("") as (bar, job):
+        found = compare(
+            args.policy,
+            backends,
+            limits=args.gap,
+            progress=lambda name, done, total: bar.update(
+                job, description=f"{name}, {episodes} episodes", completed=done, total=total
+            ),
+            **_options(args, episodes),
+        )
+    _show(args, {"policy": str(args.policy), **found.as_dict()}, lambda: tables.of_comparison(args.policy, found))
+    return 0 if found.passed else GATE_CLOSED
+
+
+def _robust(args: Args, backends: tuple[str, ...]) -> int:
+    physics, *others = backends
+    if others:
+        raise ValueError(f"--robust runs in one backend, not in {list(backends)}")
+    if args.change or args.disturbed:
+        raise ValueError("--robust sets the disturbances itself: leave --change and --disturbed away")
+    with _bar("grid of disturbances") as (bar, job):
+        found = run_grid(
+            args.policy,
+            grid=args.grid,
+            episodes=args.episodes or 9,
             task=args.task,
             robot=args.robot,
             seed=args.seed,
-            disturbed=args.disturbed,
-            changes=parse_changes(args.change),
+            physics=physics,
             threads=args.threads,
             progress=lambda done, total: bar.update(job, completed=done, total=total),
         )
-    if args.json:
-        print(json.dumps(episodes.summary(), allow_nan=False))
-    else:
-        Console(soft_wrap=True).print(_table(args.policy, episodes))
+    if args.html is not None:
+        pages.write_robustness(args.html, str(args.policy), found)
+    _show(args, {"policy": str(args.policy), **found.as_dict()}, lambda: tables.of_robustness(args.policy, found))
     return 0
+
+
+def _options(args: Args, episodes: int) -> dict[str, Any]:
+    return {
+        "episodes": episodes,
+        "task": args.task,
+        "robot": args.robot,
+        "seed": args.seed,
+        "disturbed": args.disturbed,
+        "changes": parse_changes(args.change),
+        "threads": args.threads,
+    }
+
+
+@contextmanager
+def _bar(title: str) -> Generator[tuple[Progress, TaskID]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+        yield bar, bar.add_task(title, total=None)
+
+
+def _show(args: Args, numbers: dict[str, Any], made: Any) -> None:
+    if args.json:
+        print(json.dumps(numbers, allow_nan=False))
+        return
+    for part in made():
+        Console(soft_wrap=True).print(part)
 
 
 def parse_changes(words: tuple[str, ...]) -> dict[str, float | dict[str, float]]:
@@ -95,24 +180,3 @@ def parse_changes(words: tuple[str, ...]) -> dict[str, float | dict[str, float]]
             raise ValueError(f"change {word!r} follows a value for every joint of {name!r}; say one or the other")
         joints[joint] = value
     return changes
-
-
-def _table(policy: Path, episodes: Episodes) -> Table:
-    table = Table(title=str(policy), title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for column in ("command", "episodes", "falls", "v error m/s", "yaw error rad/s", "return"):
-        table.add_column(column, justify="left" if column == "command" else "right")
-    if episodes.command.shape[1]:
-        for level in np.unique(episodes.command[:, 0]):
-            _row(table, f"first = {level:+.2f}", episodes.where(episodes.command[:, 0] == level))
-    _row(table, "all", episodes, style="bold")
-    return table
-
-
-def _row(table: Table, name: str, episodes: Episodes, style: str = "") -> None:
-    s = episodes.summary()
-    numbers = [s["lin_vel_error"], s["yaw_rate_error"]]
-    cells = ["–" if x is None else f"{x:.3f}" for x in numbers]
-    spread = "" if s["return_ci95"] is None else f" ± {s['return_ci95']:.2f}"
-    table.add_row(
-        name, str(s["episodes"]), f"{s['fall_rate']:.1%}", *cells, f"{s['return_mean']:.2f}{spread}", style=style
-    )

@@ -23,7 +23,7 @@ from robot_rl import zoo
 from robot_rl.contract.spec import Command
 from robot_rl.hardware.robot import load_robot
 from robot_rl.runtime.policy import Policy
-from robot_rl.sim.backends import make_physics
+from robot_rl.sim.backends import check_physics, make_physics
 from robot_rl.sim.physics import parameter_row
 from robot_rl.sim.task import Outcome, Task
 from robot_rl.sim.world import World
@@ -91,6 +91,7 @@ def run_episodes(
     seed: int = 0,
     disturbed: bool = False,
     changes: Mapping[str, Any] | None = None,
+    physics: str = "mujoco_cpu",
     threads: int = 0,
     progress: Progress | None = None,
 ) -> Episodes:
@@ -104,13 +105,16 @@ def run_episodes(
         seed: Of initial states and disturbances.
         disturbed: Whether sensor noise, delays, pushes and randomised physics of the task are on.
         changes: Physical parameters of every copy, as ``Twin.change`` takes them.
+        physics: A backend of ``backends.PHYSICS``.
         threads: Physics threads, 0 is one per CPU.
         progress: Told how far it is.
 
     Raises:
         ValueError: The policy is refused, or a name or number is wrong; the reason is given.
         FileNotFoundError: There is no such policy file.
+        ImportError: The backend's engine is not installed; the cure is named.
     """
+    check_physics(physics)
     if episodes < 1:
         raise ValueError(f"episodes is {episodes}; at least 1")
     loaded, world_task = load_pair(policy, task=task, robot=robot)
@@ -121,13 +125,15 @@ def run_episodes(
     parts: list[Episodes] = []
     for k, begin in enumerate(range(0, episodes, COPIES)):
         part = commands[begin : begin + COPIES]
-        world = make_world(loaded, world_task, len(part), seed=(seed, k), changes=changes, threads=threads)
-        tell = _slice_of(progress, k, -(-episodes // COPIES), limit)
+        world = make_world(
+            loaded, world_task, len(part), seed=(seed, k), changes=changes, physics=physics, threads=threads
+        )
+        tell = slice_of(progress, k, -(-episodes // COPIES), limit)
         try:
-            parts.append(_run(world, loaded, part, limit, tell))
+            parts.append(run_world(world, loaded, part, limit, tell))
         finally:
             world.close()
-    return Episodes(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in dataclasses.fields(Episodes)))
+    return join(parts)
 
 
 def load_pair(policy: Path | str, *, task: str = "", robot: str = "") -> tuple[Policy, Task]:
@@ -154,6 +160,7 @@ def make_world(
     *,
     seed: int | Sequence[int],
     changes: Mapping[str, Any] | None = None,
+    physics: str = "mujoco_cpu",
     threads: int = 0,
 ) -> World:
     """Build N copies of the task that observe and act by the policy's own contract.
@@ -164,16 +171,17 @@ def make_world(
         num_envs: Copies.
         seed: Of everything that is drawn.
         changes: Physical parameters of every copy, as ``Twin.change`` takes them.
+        physics: A backend of ``backends.PHYSICS``.
         threads: Physics threads, 0 is one per CPU.
 
     Raises:
         ValueError: A parameter does not exist, or the task's rates are not the contract's.
     """
-    physics = make_physics(task, num_envs=num_envs, threads=threads)
-    rows = {name: parameter_row(physics.robot, name, value) for name, value in (changes or {}).items()}
-    world = World(task, physics, seed=seed, contract=policy.contract)
+    backend = make_physics(task, num_envs=num_envs, physics=physics, threads=threads)
+    rows = {name: parameter_row(backend.robot, name, value) for name, value in (changes or {}).items()}
+    world = World(task, backend, seed=seed, contract=policy.contract)
     for name, row in rows.items():
-        physics.randomize(np.arange(num_envs), name, np.repeat(row, num_envs, axis=0))
+        backend.randomize(np.arange(num_envs), name, np.repeat(row, num_envs, axis=0))
     return world
 
 
@@ -193,8 +201,16 @@ def command_grid(command: Command) -> np.ndarray:
     return np.stack(np.meshgrid(*levels, indexing="ij"), axis=-1).reshape(-1, len(levels))
 
 
-def _run(world: World, policy: Policy, commands: np.ndarray, limit: int, progress: Progress) -> Episodes:
-    """Run the first episode of every copy; copies that have ended rest at zero action."""
+def run_world(world: World, policy: Policy, commands: np.ndarray, limit: int, progress: Progress) -> Episodes:
+    """Run the first episode of every copy; copies that have ended rest at zero action.
+
+    Args:
+        world: N copies.
+        policy: Acts in each.
+        commands: Held for the whole episode, (N, K).
+        limit: Most control steps.
+        progress: Told how far it is.
+    """
     n, settle = world.num_envs, round(SETTLE_S / world.dt_s)
     found = Episodes(commands, np.zeros(n, bool), *(np.zeros(n) for _ in range(5)))
     world.commands.fixed = commands
@@ -232,7 +248,12 @@ def velocity_error(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
     return lin_vel, np.abs(after.ang_vel_b[:, 2] - wz)
 
 
-def _slice_of(progress: Progress | None, k: int, parts: int, limit: int) -> Progress:
+def join(parts: Sequence[Episodes]) -> Episodes:
+    """Return the episodes of all parts, in order."""
+    return Episodes(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in dataclasses.fields(Episodes)))
+
+
+def slice_of(progress: Progress | None, k: int, parts: int, limit: int) -> Progress:
     """Return a progress for part ``k`` of ``parts``."""
     if progress is None:
         return lambda _done, _total: None

@@ -1,0 +1,1 @@
+"""How the numbers of ``robot-rl eval`` are shown: tables on the terminal, a page of heat maps."""
