@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from robot_rl.contract.spec import Command
 from robot_rl.hardware.robot import load_robot
 from robot_rl.runtime.policy import Policy
 from robot_rl.sim.backends import check_physics, make_physics
+from robot_rl.sim.cat import violations
 from robot_rl.sim.physics import parameter_row
-from robot_rl.sim.task import Outcome, Task
+from robot_rl.sim.task import Constraints, Outcome, Task
 from robot_rl.sim.world import World
 
 SETTLE_S = 1.0
@@ -57,12 +58,18 @@ class Episodes:
     """Sum over these of |v_xy - v_xy*| [m/s], (E,); NaN where the task commands no velocity."""
     yaw_rate: np.ndarray
     """Sum over these of |w_z - w_z*| [rad/s], (E,)."""
+    violated: dict[str, np.ndarray] = field(default_factory=dict)
+    """Control steps of the whole episode that broke each constraint of the task, (E,) per name."""
+    all_steps: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    """Control steps of the whole episode, (E,); empty where the task has no constraints."""
 
-    def summary(self) -> dict[str, float | int | None]:
+    def summary(self) -> dict[str, Any]:
         """Return the numbers that policies are compared by; ``return_ci95`` is half the width of the interval."""
         n = len(self.returns)
         counted = int(self.steps.sum())
         moves = counted > 0 and bool(np.isfinite(self.lin_vel).all())
+        total = float(self.all_steps.sum())
+        rates = {name: float(count.sum()) / total for name, count in self.violated.items()}
         return {
             "episodes": n,
             "fall_rate": float(self.fell.mean()),
@@ -70,14 +77,19 @@ class Episodes:
             "yaw_rate_error": float(self.yaw_rate.sum() / counted) if moves else None,
             "return_mean": float(self.returns.mean()),
             "return_ci95": float(1.96 * self.returns.std(ddof=1) / np.sqrt(n)) if n > 1 else None,
-        }
+        } | ({"violations": rates} if rates else {})
 
     def where(self, mask: np.ndarray) -> Episodes:
         """Return the episodes of ``mask``, (E,) bool."""
-        return Episodes(*(getattr(self, f.name)[mask] for f in dataclasses.fields(self)))
+        arrays = (getattr(self, name)[mask] for name in _ARRAYS)
+        counted = {name: count[mask] for name, count in self.violated.items()}
+        return Episodes(*arrays, violated=counted, all_steps=self.all_steps[mask] if counted else self.all_steps)
 
 
-def evaluate(policy: Path | str, **options: Any) -> dict[str, float | int | None]:
+_ARRAYS = tuple(f.name for f in dataclasses.fields(Episodes))[:-2]
+
+
+def evaluate(policy: Path | str, **options: Any) -> dict[str, Any]:
     """Return ``run_episodes(policy, ...).summary()``: episodes, fall_rate, lin_vel_error and so on."""
     return run_episodes(policy, **options).summary()
 
@@ -130,7 +142,7 @@ def run_episodes(
         )
         tell = slice_of(progress, k, -(-episodes // COPIES), limit)
         try:
-            parts.append(run_world(world, loaded, part, limit, tell))
+            parts.append(run_world(world, loaded, part, limit, tell, constraints=world_task.constraints))
         finally:
             world.close()
     return join(parts)
@@ -163,7 +175,7 @@ def make_world(
     physics: str = "mujoco_cpu",
     threads: int = 0,
 ) -> World:
-    """Build N copies of the task that observe and act by the policy's own contract.
+    """Build N copies of the task that observe and act by the policy's own contract; constraints are not enforced.
 
     Args:
         policy: Whose contract holds.
@@ -179,7 +191,7 @@ def make_world(
     """
     backend = make_physics(task, num_envs=num_envs, physics=physics, threads=threads)
     rows = {name: parameter_row(backend.robot, name, value) for name, value in (changes or {}).items()}
-    world = World(task, backend, seed=seed, contract=policy.contract)
+    world = World(dataclasses.replace(task, constraints=None), backend, seed=seed, contract=policy.contract)
     for name, row in rows.items():
         backend.randomize(np.arange(num_envs), name, np.repeat(row, num_envs, axis=0))
     return world
@@ -201,7 +213,15 @@ def command_grid(command: Command) -> np.ndarray:
     return np.stack(np.meshgrid(*levels, indexing="ij"), axis=-1).reshape(-1, len(levels))
 
 
-def run_world(world: World, policy: Policy, commands: np.ndarray, limit: int, progress: Progress) -> Episodes:
+def run_world(
+    world: World,
+    policy: Policy,
+    commands: np.ndarray,
+    limit: int,
+    progress: Progress,
+    *,
+    constraints: Constraints | None = None,
+) -> Episodes:
     """Run the first episode of every copy; copies that have ended rest at zero action.
 
     Args:
@@ -210,9 +230,14 @@ def run_world(world: World, policy: Policy, commands: np.ndarray, limit: int, pr
         commands: Held for the whole episode, (N, K).
         limit: Most control steps.
         progress: Told how far it is.
+        constraints: Violations are counted of these.
     """
     n, settle = world.num_envs, round(SETTLE_S / world.dt_s)
     found = Episodes(commands, np.zeros(n, bool), *(np.zeros(n) for _ in range(5)))
+    if constraints:
+        found = dataclasses.replace(
+            found, violated={name: np.zeros(n) for name in constraints.terms}, all_steps=np.zeros(n)
+        )
     world.commands.fixed = commands
     obs, alive = world.reset()["policy"], np.ones(n, bool)
     for step in range(limit):
@@ -227,6 +252,10 @@ def run_world(world: World, policy: Policy, commands: np.ndarray, limit: int, pr
             found.lin_vel[alive] += lin_vel[alive]
             found.yaw_rate[alive] += yaw_rate[alive]
             found.steps[alive] += 1
+        if constraints:
+            found.all_steps[alive] += 1
+            for name, broken in violations(constraints, result.outcome).items():
+                found.violated[name][alive] += broken[alive]
         found.fell[alive] = result.terminated[alive] >= 1.0
         alive &= (result.terminated < 1.0) & ~result.truncated
         obs = result.obs["policy"]
@@ -250,7 +279,9 @@ def velocity_error(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
 
 def join(parts: Sequence[Episodes]) -> Episodes:
     """Return the episodes of all parts, in order."""
-    return Episodes(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in dataclasses.fields(Episodes)))
+    arrays = (np.concatenate([getattr(p, name) for p in parts]) for name in _ARRAYS)
+    counted = {name: np.concatenate([p.violated[name] for p in parts]) for name in parts[0].violated}
+    return Episodes(*arrays, violated=counted, all_steps=np.concatenate([p.all_steps for p in parts]))
 
 
 def slice_of(progress: Progress | None, k: int, parts: int, limit: int) -> Progress:

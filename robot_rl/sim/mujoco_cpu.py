@@ -95,7 +95,7 @@ class MujocoCpu:
         ids = check_ids(ids, self.num_envs)
         if ids.size == 0:
             return
-        self.batch.reset(ids, stage=int(mujoco.mjtStage.mjSTAGE_NONE))
+        self.batch.reset(np.unique(ids), stage=int(mujoco.mjtStage.mjSTAGE_NONE))
         self._qpos[np.ix_(ids, self._qpos_adr)] = self.robot.default_pos
         self._ctrl[ids] = np.asarray(self.robot.default_pos)[self._motor_joint]
         self._bias[ids, :, 0] = 0.0
@@ -103,7 +103,7 @@ class MujocoCpu:
             self._qpos[ids, :7] = [0.0, 0.0, self.robot.default_height_m, 1.0, 0.0, 0.0, 0.0]
         for name, value in (state or {}).items():
             self._place(ids, name, np.asarray(value))
-        self.batch.forward(ids)
+        self.batch.forward(np.unique(ids))
 
     def randomize(self, ids: np.ndarray, name: str, value: np.ndarray) -> None:
         """Set one physical parameter of copies ``ids``; see ``RANDOMIZABLE``."""
@@ -164,6 +164,11 @@ class MujocoCpu:
     def foot_pos_w(self) -> np.ndarray:
         """World positions of the feet, one substep old [m], (N, F, 3); privileged."""
         return self._geom_xpos[:, self._feet]
+
+    @property
+    def foot_force(self) -> np.ndarray:
+        """Normal force on each foot after the last substep [N], (N, F); privileged."""
+        return np.array(self._sensors[:, self._touch])
 
     # -- details --
 

@@ -20,7 +20,11 @@ from robot_rl.hardware.robot import Robot
 
 
 class Physics(Protocol):
-    """N copies of a robot. The control period is ``decimation`` substeps of ``dt_s``."""
+    """N copies of a robot. The control period is ``decimation`` substeps of ``dt_s``.
+
+    A backend of a robot with feet also has the privileged properties ``foot_pos_w``, (N, F, 3) [m], and ``foot_force``,
+    the normal force on each foot after the last substep, (N, F) [N]; both give fresh arrays.
+    """
 
     robot: Robot
     num_envs: int

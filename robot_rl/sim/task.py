@@ -38,6 +38,8 @@ class Outcome:
     """Foot positions in the world [m], (N, F, 3); simulation only."""
     foot_vel_w: Array | None = None
     """Foot velocities in the world [m/s], (N, F, 3); simulation only."""
+    foot_force: Array | None = None
+    """Normal force on each foot at the end of the step [N], (N, F); simulation only."""
 
 
 OutcomeTerm = Callable[[Outcome], Array]
@@ -63,6 +65,43 @@ class Reward:
     weight: float
     recorded: bool = True
     """Whether a robot's recording has all that the term needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """What must not happen: a margin that is positive where it does (``robot_rl.sim.constraints`` makes them)."""
+
+    margin: OutcomeTerm
+    """How far beyond its limit each joint, foot or body is, (N, C), any unit."""
+    p_max: float = 0.25
+    """Chance in [0, 1] that the worst violation ends the stream of rewards; 1 is hard and never ramped."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.p_max <= 1.0:
+            raise ValueError(f"constraint: p_max is {self.p_max}; it must lie in [0, 1], 1 being hard")
+
+
+@dataclass(frozen=True, slots=True)
+class Constraints:
+    """Constraints as terminations (``robot_rl.sim.cat``); the defaults are the paper's."""
+
+    terms: dict[str, Constraint]
+    tau: float = 0.95
+    """How much of the running maximum of a margin stays from one control step to the next."""
+    p_start: float = 0.05
+    """Chance that soft constraints start with, where theirs is larger."""
+    ramp_steps: int = 24_000
+    """Control steps of each environment until soft constraints have their own ``p_max``; 0 is at once."""
+
+    def __post_init__(self) -> None:
+        if not self.terms:
+            raise ValueError("constraints: there is no term; leave constraints None where a task has none")
+        if not 0.0 <= self.tau < 1.0:
+            raise ValueError(f"constraints: tau is {self.tau}; it must lie in [0, 1)")
+        if not 0.0 < self.p_start <= 1.0:
+            raise ValueError(f"constraints: p_start is {self.p_start}; it must lie in (0, 1]")
+        if self.ramp_steps < 0:
+            raise ValueError(f"constraints: ramp_steps is {self.ramp_steps}; it must be at least 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +148,8 @@ class Task:
     """Each gives the probability in [0, 1] that the step ends the episode; the largest counts."""
     privileged: dict[str, Callable[[RobotState, Contract], Array]] = field(default_factory=dict)
     """Terms that only the critic sees, from exact simulated states."""
+    constraints: Constraints | None = None
+    """What must not happen, for training; evaluation only counts how often it does."""
     scene: str = "flat"
     action_kind: str = "joint_position"
     action_scale: tuple[float, ...] | float = 0.5

@@ -19,6 +19,7 @@ import numpy as np
 from robot_rl.contract.apply import ActionMap, as_float32
 from robot_rl.contract.spec import Contract
 from robot_rl.contract.state import JointTarget, RobotState
+from robot_rl.sim.cat import Cat
 from robot_rl.sim.events import CommandSource, Pusher, check_events, initial_state, randomize
 from robot_rl.sim.noise import NoisyObserver
 from robot_rl.sim.physics import Physics
@@ -39,7 +40,7 @@ class WorldStep(NamedTuple):
     next_obs: dict[str, np.ndarray]
     """The true successor, before any reset, each (N, D_group) float32."""
     log: dict[str, float]
-    """Means over the episodes that ended in this step."""
+    """Means over the episodes that ended in this step; with constraints also the rates of this step."""
     outcome: Outcome
     """States before and after, neither of them reset."""
 
@@ -84,6 +85,9 @@ class World:
         self._late = self.rng.integers(low, high + 1, size=n) * 2 >= task.decimation if high else None
         self._target: JointTarget | None = None
         self._state, self._feet_before = self._measure(), self._feet()
+        self.cat = Cat(task.constraints) if task.constraints else None
+        if self.cat:
+            self.cat.check(self._outcome(self._state, self._state, self._last_action, self._feet_before))
         widths = {name: term(self._state, self.contract).shape[-1] for name, term in task.privileged.items()}
         self.obs_sizes = {"policy": self.contract.obs_size}
         if widths:
@@ -115,12 +119,10 @@ class World:
         self._last_action[:] = raw
         after = self._measure()
         self._feet_before = feet = self._feet()
-        outcome = Outcome(before, after, raw, self.dt_s, self.contract)
-        if feet is not None and feet_before is not None:
-            outcome.foot_air_s, outcome.foot_pos_w = self._air_s.copy(), feet
-            outcome.foot_vel_w = (feet - feet_before) / self.dt_s
-        reward = self._reward(outcome)
-        terminated = self._terminated(outcome)
+        outcome = self._outcome(before, after, raw, feet, feet_before)
+        chance = self.cat.chance(outcome) if self.cat else None
+        reward = self._reward(outcome, chance)
+        terminated = self._terminated(outcome, chance)
         self._track_air(after)
         self._steps += 1
         truncated = (self._steps >= self._limit) & (terminated < 1.0)
@@ -129,6 +131,8 @@ class World:
         next_obs = self._observe(self._state)
         ids = np.flatnonzero((terminated >= 1.0) | truncated)
         obs, log = (next_obs, {}) if ids.size == 0 else self._begin_anew(ids, next_obs)
+        if self.cat:
+            log |= self.cat.log
         return WorldStep(
             obs, reward.astype(np.float32), terminated.astype(np.float32), truncated, next_obs, log, outcome
         )
@@ -164,6 +168,22 @@ class World:
         state.last_action = self._last_action.copy()
         return state
 
+    def _outcome(
+        self,
+        before: RobotState,
+        after: RobotState,
+        action: np.ndarray,
+        feet: np.ndarray | None,
+        feet_before: np.ndarray | None = None,
+    ) -> Outcome:
+        outcome = Outcome(before, after, action, self.dt_s, self.contract)
+        if feet is not None:
+            moved = feet - (feet if feet_before is None else feet_before)
+            outcome.foot_air_s, outcome.foot_pos_w = self._air_s.copy(), feet
+            outcome.foot_vel_w = moved / self.dt_s
+            outcome.foot_force = getattr(self.physics, "foot_force", None)
+        return outcome
+
     def _feet(self) -> np.ndarray | None:
         return getattr(self.physics, "foot_pos_w", None) if self.robot.feet else None
 
@@ -172,21 +192,24 @@ class World:
             self._air_s += self.dt_s
             self._air_s *= after.foot_contact < 0.5
 
-    def _reward(self, outcome: Outcome) -> np.ndarray:
-        """Weighted sum of the reward terms times the control period, (N,); also kept per episode."""
+    def _reward(self, outcome: Outcome, chance: np.ndarray | None) -> np.ndarray:
+        """Weighted sum of the reward terms times the control period, (N,); also kept per episode.
+
+        With constraints only gains shrink, by ``1 - chance``: less of a penalty would reward what breaks them.
+        """
         total = np.zeros(self.num_envs)
         for row, reward in zip(self._sums, self.task.rewards.values(), strict=False):
             value = reward.term(outcome) * (reward.weight * self.dt_s)
-            total += value
+            total += value if chance is None else np.where(value > 0.0, value * (1.0 - chance), value)
             row += value
         self._sums[-1] += total
         return total
 
-    def _terminated(self, outcome: Outcome) -> np.ndarray:
-        chance = np.zeros(self.num_envs)
+    def _terminated(self, outcome: Outcome, chance: np.ndarray | None) -> np.ndarray:
+        ended = np.zeros(self.num_envs) if chance is None else chance.copy()
         for term in self.task.dones.values():
-            np.maximum(chance, term(outcome), out=chance)
-        return chance
+            np.maximum(ended, term(outcome), out=ended)
+        return ended
 
     def _observe(self, state: RobotState, ids: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Return every group of observations; with ``ids``, (n,), of these copies, which begin anew."""

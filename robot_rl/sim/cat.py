@@ -1,0 +1,165 @@
+"""CaT: constraints as terminations, Chane-Sane et al. 2024 (arXiv:2403.18765).
+
+Per column i of the constraints, with margin c_i (positive where violated):
+
+    peak_i  <- tau peak_i + (1 - tau) max over environments of c_i, at least 1e-6     (starts at the first maximum)
+    p_i      = p_max_i clip(c_i / peak_i, 0, 1)
+    delta    = max_i p_i                                                              (a soft logical or)
+
+``delta`` is the probability that the step ends the stream of rewards. The learner sees it as ``terminated`` and cuts
+that share of the future value; the reward of the step itself is scaled by ``1 - delta`` in the world. Only gains are
+scaled, penalties stay whole: scaling the sum would pay a robot that is being punished for violating. The authors clip
+the sum at 0 instead, which erases penalties.
+
+The chance of soft constraints rises from ``p_start`` to ``p_max`` linearly in its inverse, the expected lifetime.
+
+Deviation: a constraint never resets the simulation, not even a hard one (delta is kept one float below 1); a task
+that wants that names the same condition among its ``dones``. Running maxima are training state: they are part of a
+checkpoint, and evaluation neither needs nor moves them.
+
+Knows: margins, NumPy and torch alike. Does not know: worlds, learners, what a margin measures.
+
+Shapes: N environments · C columns of all constraints together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from robot_rl.contract.arrays import Array, as_float, like, namespace
+from robot_rl.sim.task import Constraint, Constraints, Outcome
+
+FLOOR = 1e-6
+"""Least running maximum."""
+BELOW_ONE = float(np.nextafter(np.float32(1.0), np.float32(0.0)))
+"""Largest ``delta``: 1 would reset."""
+
+
+def probability(margin: Array, peak: Array, p_max: Array) -> Array:
+    """Return p, (N, C), of margins (N, C) with running maxima and chances (C,); a NaN is the worst violation."""
+    xp = namespace(margin)
+    share = xp.clip(margin / peak, 0.0, 1.0)
+    return xp.where(xp.isnan(margin), xp.ones_like(share), share) * p_max
+
+
+def follow(peak: Array | None, margin: Array, tau: float) -> Array:
+    """Return the running maxima, (C,), after margins (N, C); infinite ones of a copy that exploded are left out."""
+    xp = namespace(margin)
+    top = xp.clip(xp.amax(xp.where(xp.isfinite(margin), margin, xp.zeros_like(margin)), 0), FLOOR, None)
+    return top if peak is None else tau * peak + (1.0 - tau) * top
+
+
+def ramp(p_max: float, p_start: float, progress: float) -> float:
+    """Return the chance of a constraint at ``progress`` in [0, 1]; hard ones and small ones are not ramped."""
+    if p_max >= 1.0 or p_max <= p_start:
+        return p_max
+    first, last = 1.0 / p_start, 1.0 / p_max
+    return 1.0 / (first + min(max(progress, 0.0), 1.0) * (last - first))
+
+
+def adjust(constraints: Constraints, p_max: Mapping[str, float]) -> Constraints:
+    """Return the constraints with other chances.
+
+    Raises:
+        ValueError: There is no such constraint, or a chance is not in [0, 1]; says what there is.
+    """
+    unknown = sorted(set(p_max) - set(constraints.terms))
+    if unknown:
+        raise ValueError(f"no constraint {unknown[0]!r}; the choices are {sorted(constraints.terms)}")
+    terms = {
+        name: dataclasses.replace(term, p_max=p_max.get(name, term.p_max)) for name, term in constraints.terms.items()
+    }
+    return dataclasses.replace(constraints, terms=terms)
+
+
+def violations(constraints: Constraints, outcome: Outcome) -> dict[str, Array]:
+    """Return which environments violate each constraint in a step, bool (N,) per name; needs no running maximum."""
+    return {name: _beyond(_margin(name, term, outcome)).any(-1) for name, term in constraints.terms.items()}
+
+
+class Cat:
+    """The running maxima and the curriculum of one training."""
+
+    def __init__(self, constraints: Constraints) -> None:
+        """Start untrained: the first step sets the maxima."""
+        self.constraints = constraints
+        self.peak: Array | None = None
+        """Running maximum of every column, (C,); None before the first step."""
+        self.steps = 0
+        """Control steps taken."""
+        self.log: dict[str, float] = {}
+        """Of the last step: ``violation/<name>``, the share of environments, and ``cat/...``."""
+
+    def check(self, outcome: Outcome) -> None:
+        """Evaluate every margin once.
+
+        Raises:
+            ValueError: A constraint does not fit the robot; says which and why.
+        """
+        violations(self.constraints, outcome)
+
+    @property
+    def progress(self) -> float:
+        """Where the curriculum stands, in [0, 1]."""
+        steps = self.constraints.ramp_steps
+        return min(1.0, self.steps / steps) if steps else 1.0
+
+    def chance(self, outcome: Outcome) -> Array:
+        """Return delta, (N,), and move the maxima and the curriculum on by one step."""
+        margins = [_margin(name, term, outcome) for name, term in self.constraints.terms.items()]
+        progress = self.progress
+        p_max: list[float] = []
+        for term, margin in zip(self.constraints.terms.values(), margins, strict=True):
+            p_max += [ramp(term.p_max, self.constraints.p_start, progress)] * margin.shape[-1]
+        margin = namespace(margins[0]).concat(margins, -1)  # (N, C)
+        self.peak = follow(self.peak, margin, self.constraints.tau)
+        p = probability(margin, self.peak, like(p_max, margin))
+        delta = namespace(p).clip(namespace(p).amax(p, -1), 0.0, BELOW_ONE)
+        self.steps += 1
+        self.log = {
+            f"violation/{name}": float(as_float(_beyond(m).any(-1), m).mean())
+            for name, m in zip(self.constraints.terms, margins, strict=True)
+        }
+        self.log |= {"cat/chance": float(delta.mean()), "cat/p_max_soft": max(_soft(p_max), default=1.0)}
+        return delta
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the state as a tree for ``checkpoint.save``."""
+        return {"names": list(self.constraints.terms), "peak": self.peak, "steps": self.steps}
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Continue from a state that ``snapshot`` returned.
+
+        Raises:
+            ValueError: It belongs to other constraints.
+        """
+        names = list(self.constraints.terms)
+        if list(snapshot["names"]) != names:
+            raise ValueError(f"the checkpoint has the constraints {snapshot['names']}; the task has {names}")
+        peak = snapshot["peak"]
+        if peak is not None and isinstance(self.peak, np.ndarray | None):
+            peak = np.array(peak)
+        self.peak, self.steps = peak, int(snapshot["steps"])
+
+
+def _margin(name: str, term: Constraint, outcome: Outcome) -> Array:
+    margin = term.margin(outcome)
+    if margin.ndim != 2 or margin.shape[0] != outcome.action.shape[0]:
+        raise ValueError(
+            f"constraint {name!r} gives shape {tuple(margin.shape)}; a margin is (environments, columns), here "
+            f"({outcome.action.shape[0]}, columns)"
+        )
+    return margin
+
+
+def _beyond(margin: Array) -> Array:
+    """Whether a limit is broken, bool (N, C); NaN is."""
+    return ~(margin <= 0.0)
+
+
+def _soft(p_max: list[float]) -> list[float]:
+    return [p for p in p_max if p < 1.0]

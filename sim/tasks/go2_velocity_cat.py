@@ -1,0 +1,69 @@
+"""Unitree Go2 follows velocity commands on flat ground; how it may move is said by constraints, not by penalties.
+
+The body, senses, commands and disturbances are go2_velocity's. Every reward is a gain (``progress`` falls below 0 when
+the robot walks the wrong way; that part is not scaled, see ``robot_rl.sim.cat``). Limits are such that a good gait
+keeps them and the released PPO walker, go2_walk_ppo, breaks them; its share of steps, undisturbed, is in brackets.
+Style constraints (orientation, hips) hold on flat ground only: a rough variant leaves ``style`` out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from robot_rl import zoo
+from robot_rl.sim import constraints as c
+from robot_rl.sim import terms as t
+from robot_rl.sim.task import Constraint, Constraints, Reward, Task
+
+HIP, KNEE = ("*_hip_joint",), ("*_calf_joint",)
+HIP_THIGH = ("*_hip_joint", "*_thigh_joint")
+
+
+def task() -> Task:
+    """Return the training task; evaluation counts violations and enforces nothing."""
+    return dataclasses.replace(
+        zoo.load("sim", "tasks/go2_velocity").task(),
+        name="go2_velocity_cat",
+        rewards=rewards(),
+        constraints=Constraints({**safety(), **style()}, ramp_steps=20_000),  # half of the recipe's 40,032
+    )
+
+
+def rewards() -> dict[str, Reward]:
+    """Return the gains with their weights per second; go2_velocity's without its penalties."""
+    return {
+        "track_lin_vel_xy": Reward(t.track_lin_vel_xy(sigma=0.45), 2.0),
+        "progress": Reward(t.progress, 1.0),
+        "track_ang_vel_z": Reward(t.track_ang_vel_z(sigma=0.45), 1.0),
+        "alive": Reward(t.alive, 0.5),
+        "feet_air_time": Reward(t.feet_air_time(threshold_s=0.1), 0.3, recorded=False),
+    }
+
+
+def safety() -> dict[str, Constraint]:
+    """Return what spares motors, gears and feet, on any ground."""
+    return {
+        # 90 % of the 15.7 rad/s of robot.toml, the one velocity limit within a walker's reach [9 %]
+        "knee_velocity": Constraint(c.joint_velocity(14.0, KNEE)),
+        # 12 rad/s of change in one 20 ms tick: beyond it gears clatter; the paper has 800 on a small robot [10 %]
+        "joint_acceleration": Constraint(c.joint_acceleration(600.0)),
+        # half of the peak torque of robot.toml, 23.7 and 45.43 N m: what motors can give for longer [17 %, 8 %]
+        "hip_thigh_torque": Constraint(c.joint_torque(12.0, HIP_THIGH)),
+        "knee_torque": Constraint(c.joint_torque(22.7, KNEE)),
+        # 0.8 of the raw range, 0.4 rad of target, per tick: half of what the shield lets pass [27 %]
+        "action_rate": Constraint(c.action_rate(40.0)),
+        # twice the robot's weight of 149 N, as the paper's 50 N is to a 2.5 kg robot [7 %]
+        "foot_force": Constraint(c.foot_force(300.0)),
+        # the belly is 0.06 m under the base: lower is a fall that has begun; hard [0.06 %]
+        "base_height": Constraint(c.base_height(0.2, 0.45), p_max=1.0),
+    }
+
+
+def style() -> dict[str, Constraint]:
+    """Return how it shall look on flat ground."""
+    return {
+        "base_orientation": Constraint(c.base_orientation(0.15)),  # 8.6 degrees [5 %]
+        "hip_position": Constraint(c.joint_position(0.4, HIP)),  # legs under the body, room for side steps [8 %]
+        "foot_air_time": Constraint(c.foot_air_time(0.16)),  # no tripping: a trot of 2.5 Hz swings for 0.2 s [5 %]
+        "no_move": Constraint(c.no_move(1.0), p_max=0.1),  # still when told to stand; the paper has 4 rad/s [0 %]
+    }
