@@ -191,6 +191,12 @@ class MujocoGpu:
         x = self._geom_xpos[:, self._feet]
         return x.cpu().numpy() if self.numpy else x
 
+    @property
+    def foot_force(self) -> Array:
+        """Normal force on each foot after the last substep [N], (N, F), a fresh array; privileged."""
+        x = self._sensors[:, self._touch]
+        return x.cpu().numpy() if self.numpy else x
+
     # -- set-up --
 
     def _bind(self) -> None:
@@ -277,7 +283,9 @@ class MujocoGpu:
         return torch.zeros(shape, device=self.device)
 
     def _take(self, x: Array) -> Tensor:
-        return torch.as_tensor(x, dtype=torch.float32, device=self.device)
+        if isinstance(x, Tensor):
+            return x.to(self.device, torch.float32)
+        return torch.tensor(np.asarray(x, dtype=np.float32), device=self.device)  # copies: constants are read-only
 
     def _rows(self, ids: Array) -> Tensor:
         if isinstance(ids, Tensor):

@@ -1,6 +1,6 @@
 """Fixtures of the simulator's tests: the hopper, and every physics backend by name.
 
-A further backend joins the conformance suite with a line in ``ENGINES`` and a line in ``_build``.
+A further backend joins the conformance suite with a line in ``ENGINES`` and a line in ``build_backend``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def hopper(tmp_path: Path) -> Robot:
     return make_hopper(tmp_path)
 
 
-def _build(name: str, robot: Robot, num_envs: int) -> Physics:
+def build_backend(name: str, robot: Robot, num_envs: int) -> Physics:
     if name == "mujoco_gpu":
         from robot_rl.sim.mujoco_gpu import MujocoGpu
 
@@ -50,7 +50,7 @@ def build(request: pytest.FixtureRequest) -> Iterator[Build]:
     built: list[Physics] = []
 
     def make(robot: Robot, num_envs: int = 1) -> Physics:
-        built.append(_build(request.param, robot, num_envs))
+        built.append(build_backend(request.param, robot, num_envs))
         return built[-1]
 
     yield make
