@@ -117,9 +117,7 @@ def vary(tuning: object, args: Args) -> FineTuning:
     cfg = tuning.config
     if args.seed is not None:
         cfg = dataclasses.replace(cfg, rlpd=dataclasses.replace(cfg.rlpd, seed=args.seed))
-    wanted = {
-        name: getattr(args, name) for name in ("max_minutes", "max_updates", "updates_per_s", "start_event")
-    }
+    wanted = {name: getattr(args, name) for name in ("max_minutes", "max_updates", "updates_per_s", "start_event")}
     cfg = dataclasses.replace(cfg, **{name: value for name, value in wanted.items() if value is not None})
     return dataclasses.replace(tuning, config=cfg)
 
