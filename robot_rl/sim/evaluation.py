@@ -233,8 +233,8 @@ def run_world(
         constraints: Violations are counted of these.
     """
     n, settle = world.num_envs, round(SETTLE_S / world.dt_s)
-    returns, length_s, lin_vel, yaw_rate, steps = np.zeros((5, n))
-    found = Episodes(commands, np.zeros(n, bool), returns, length_s, lin_vel, yaw_rate, steps)
+    returns, length_s, steps, lin_vel, yaw_rate = np.zeros((5, n))
+    found = Episodes(commands, np.zeros(n, bool), returns, length_s, steps, lin_vel, yaw_rate)
     if constraints:
         found = dataclasses.replace(
             found, violated={name: np.zeros(n) for name in constraints.terms}, all_steps=np.zeros(n)
