@@ -51,7 +51,7 @@ class Grid:
     push: tuple[float, ...] = (0.0, 0.5, 1.0)
     """Largest horizontal change of velocity in a push, now and then [m/s]."""
     delay_s: tuple[float, ...] = (0.0, 0.01, 0.02)
-    """Delay between observation and action; rounded to whole physics substeps [s]."""
+    """Delay between observation and action: none, half a control period or a whole one [s]."""
 
     def __post_init__(self) -> None:
         """Refuse empty axes and numbers that make no sense."""
@@ -180,9 +180,13 @@ def _run_cells(
 
 def _varied(task: Task, push: float, delay_s: float) -> Task:
     """Return the undisturbed task with pushes and a delay."""
-    late = round(delay_s * task.sim_rate_hz)
-    if late > task.decimation:
-        raise ValueError(f"delay_s {delay_s} is longer than the control period of {1.0 / task.rate_hz} s")
+    late, half = delay_s * task.sim_rate_hz, task.decimation / 2
+    if not any(abs(late - halves * half) < 1e-6 for halves in range(3)):
+        period = 1.0 / task.rate_hz
+        raise ValueError(
+            f"delay_s {delay_s} in the grid; the choices are 0, {period / 2} and {period}, halves of a period"
+        )
+    late = round(late)
     pushes = Push(every_s=PUSH_EVERY_S, lin_vel=push, ang_vel=0.0) if push else None
     return dataclasses.replace(task, push=pushes, delay_substeps=(late, late))
 

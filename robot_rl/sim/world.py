@@ -82,7 +82,8 @@ class World:
         self._air_s = np.zeros((n, len(self.robot.feet)))
         randomize(physics, task, self.rng, np.arange(n))
         low, high = task.delay_substeps
-        self._late = self.rng.integers(low, high + 1, size=n) * 2 >= task.decimation if high else None
+        self._late = self.rng.integers(low, high + 1, size=n) * 2 // task.decimation if high else None
+        """Half periods by which each copy's link is late, (N,): 0, 1 or 2."""
         self._target: JointTarget | None = None
         self._state, self._feet_before = self._measure(), self._feet()
         self.cat = Cat(task.constraints) if task.constraints else None
@@ -144,21 +145,15 @@ class World:
     # -- the parts of a step --
 
     def _drive(self, action: np.ndarray, state: RobotState) -> None:
-        """Apply the action; copies with a late link keep the old target for half the period."""
+        """Apply the action; copies with a late link keep the old target for half the period, or all of it."""
         target, k = self._map.target(action, state), self.task.decimation
         if self._late is None or self._target is None:
             self.physics.apply(target)
             self.physics.step(k)
         else:
-            late, old = self._late[:, None], self._target
-            mixed = dataclasses.replace(
-                target,
-                pos=np.where(late, old.pos, target.pos),
-                effort_ff=np.where(late, old.effort_ff, target.effort_ff),
-            )
-            self.physics.apply(mixed)
+            self.physics.apply(_mixed(self._late >= 1, self._target, target))
             self.physics.step(k // 2)
-            self.physics.apply(target)
+            self.physics.apply(_mixed(self._late >= 2, self._target, target))
             self.physics.step(k - k // 2)
         self._target = target
 
@@ -241,6 +236,7 @@ class World:
         self._air_s[ids] = 0.0
         if self._target is not None:
             self._target.pos[ids] = np.asarray(self.robot.default_pos)
+            self._target.effort_ff[ids] = 0.0
 
     def _episode_log(self, ids: np.ndarray) -> dict[str, float]:
         log = {
@@ -251,6 +247,14 @@ class World:
         for row, name in zip(self._sums, self.task.rewards, strict=False):
             log[f"reward/{name}"] = row[ids].mean() / self.task.episode_s
         return {name: float(value) for name, value in log.items()}
+
+
+def _mixed(late: np.ndarray, old: JointTarget, new: JointTarget) -> JointTarget:
+    """Return the old target for the copies that are late, (N,) bool, and the new one for the others."""
+    rows = late[:, None]
+    return dataclasses.replace(
+        new, pos=np.where(rows, old.pos, new.pos), effort_ff=np.where(rows, old.effort_ff, new.effort_ff)
+    )
 
 
 def state_rows(state: RobotState, ids: np.ndarray | slice) -> RobotState:

@@ -91,7 +91,7 @@ def test_each_copy_gets_the_friction_and_payload_of_its_cell(monkeypatch: pytest
         (CARTPOLE, {}, "robot 'cartpole' has a fixed base"),
         (GO2, {"episodes": 0}, "episodes is 0"),
         (GO2, {"physics": "bullet"}, "no physics backend 'bullet'; the choices are"),
-        (GO2, {"grid": Grid(delay_s=(0.5,))}, r"delay_s 0\.5 is longer than the control period of 0\.02 s"),
+        (GO2, {"grid": Grid(delay_s=(0.005,))}, r"delay_s 0\.005 in the grid; the choices are 0, 0\.01 and 0\.02"),
     ],
 )
 def test_what_cannot_be_run_is_refused_with_the_reason(policy: Path, options: dict[str, Any], why: str) -> None:

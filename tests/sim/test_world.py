@@ -142,14 +142,18 @@ def test_a_seed_fixes_everything_at_any_number_of_threads(threads: int) -> None:
     assert not np.array_equal(one[-1].obs["policy"], other[-1].obs["policy"])
 
 
-def test_a_late_link_keeps_the_old_target_for_half_the_period(hopper: Robot) -> None:
-    world = make(hopper, dataclasses.replace(hopper_task(), delay_substeps=(2, 2)))
+@pytest.mark.parametrize(("delay", "old_substeps"), [(1, 4), (2, 6), (4, 8)])
+def test_a_late_link_keeps_the_old_target_for_halves_of_the_period(
+    hopper: Robot, delay: int, old_substeps: int
+) -> None:
+    """Of the 8 substeps of two steps, the first has nothing older to keep; one substep is less than half of four."""
+    world = make(hopper, dataclasses.replace(hopper_task(), delay_substeps=(delay, delay)))
     physics, law = MujocoCpu(hopper, 1, threads=1), ActionMap(world.contract, hopper.joints)
     world.reset()
     targets = [law.target(np.full((1, 1), a), world.state) for a in (0.5, -1.0)]
-    for target, substeps in ((targets[0], 6), (targets[1], 2)):
-        physics.apply(target)
-        physics.step(substeps)
+    for k in range(8):
+        physics.apply(targets[k >= old_substeps])
+        physics.step(1)
     world.step(np.full((1, 1), 0.5))
     s = world.step(np.full((1, 1), -1.0))
     np.testing.assert_allclose(s.outcome.after.joint_pos, physics.state().joint_pos, rtol=0, atol=1e-12)
