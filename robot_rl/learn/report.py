@@ -21,6 +21,8 @@ RUN_FILE = "run.json"
 GROUPS = {
     "episode": "Episodes",
     "reward": "Reward terms",
+    "violation": "Constraint violations, share of environments",
+    "cat": "Constraints as terminations",
     "loss": "Learning",
     "policy": "Policy",
     "time": "Speed",
@@ -37,6 +39,8 @@ TITLES = {
     "loss/entropy": "Entropy of the action [nat]",
     "loss/explained_variance": "Explained variance of the critic",
     "loss/clip_fraction": "Share of clipped ratios",
+    "cat/chance": "Chance that a step ends the rewards",
+    "cat/p_max_soft": "Largest chance of a soft constraint",
     "policy/std": "Exploration, standard deviation",
     "time/fps": "Environment steps per second",
     "time/collect_s": "Collection per iteration [s]",

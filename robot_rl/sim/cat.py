@@ -9,7 +9,8 @@ Per column i of the constraints, with margin c_i (positive where violated):
 ``delta`` is the probability that the step ends the stream of rewards. The learner sees it as ``terminated`` and cuts
 that share of the future value; the reward of the step itself is scaled by ``1 - delta`` in the world. Only gains are
 scaled, penalties stay whole: scaling the sum would pay a robot that is being punished for violating. The authors clip
-the sum at 0 instead, which erases penalties.
+the sum at 0 instead, which erases penalties. A task's gains must outweigh its penalties all the same: where the future
+is worth less than nothing, cutting it is no punishment.
 
 The chance of soft constraints rises from ``p_start`` to ``p_max`` linearly in its inverse, the expected lifetime.
 
@@ -50,7 +51,7 @@ def follow(peak: Array | None, margin: Array, tau: float) -> Array:
     """Return the running maxima, (C,), after margins (N, C); infinite ones of a copy that exploded are left out."""
     xp = namespace(margin)
     top = xp.clip(xp.amax(xp.where(xp.isfinite(margin), margin, xp.zeros_like(margin)), 0), FLOOR, None)
-    return top if peak is None else tau * peak + (1.0 - tau) * top
+    return top if peak is None else tau * like(peak, top) + (1.0 - tau) * top
 
 
 def ramp(p_max: float, p_start: float, progress: float) -> float:
@@ -140,10 +141,7 @@ class Cat:
         names = list(self.constraints.terms)
         if list(snapshot["names"]) != names:
             raise ValueError(f"the checkpoint has the constraints {snapshot['names']}; the task has {names}")
-        peak = snapshot["peak"]
-        if peak is not None and isinstance(self.peak, np.ndarray | None):
-            peak = np.array(peak)
-        self.peak, self.steps = peak, int(snapshot["steps"])
+        self.peak, self.steps = snapshot["peak"], int(snapshot["steps"])
 
 
 def _margin(name: str, term: Constraint, outcome: Outcome) -> Array:

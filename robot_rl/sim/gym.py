@@ -10,6 +10,7 @@ Shapes: N environments · D observation · A action.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -118,7 +119,7 @@ class TaskEnv(gymnasium.Env[Floats, Floats]):
         """Prepare; the physics is built by the first ``reset``, which seeds it."""
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"no render mode {render_mode!r}; the choices are None and 'rgb_array'")
-        self.render_mode, self._task = render_mode, task
+        self.render_mode, self._task = render_mode, _unconstrained(task)
         self.metadata = {**self.metadata, "render_fps": round(task.rate_hz)}
         self._physics = make_physics(task, num_envs=1, threads=1)
         self._world: World | None = None
@@ -160,7 +161,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Floats, Floats, NDArray[Any]]):
 
     def __init__(self, task: Task, *, num_envs: int, threads: int = 0) -> None:
         """Build N copies; ``threads`` 0 is one per CPU."""
-        self.num_envs, self._task = num_envs, task
+        self.num_envs, self._task = num_envs, _unconstrained(task)
         self._physics = make_physics(task, num_envs=num_envs, threads=threads)
         self._world: World | None = None
         contract = task.contract(self._physics.robot)
@@ -196,6 +197,11 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Floats, Floats, NDArray[Any]]):
     def close_extras(self, **kwargs: Any) -> None:
         """Free the physics; Gymnasium's hook."""
         self._physics.close()
+
+
+def _unconstrained(task: Task) -> Task:
+    """Return the task without constraints: Gymnasium's ``terminated`` is yes or no, so that CaT cannot pass."""
+    return dataclasses.replace(task, constraints=None)
 
 
 def _observations(size: int) -> Any:  # a Box of float32; its type says only "real"

@@ -28,8 +28,14 @@ def of_episodes(policy: Path, episodes: Episodes) -> Iterator[RenderableType]:
         for level in np.unique(episodes.command[:, 0]):
             part = episodes.where(episodes.command[:, 0] == level)
             table.add_row(f"first = {level:+.2f}", *_cells(part.summary()))
-    table.add_row("all", *_cells(episodes.summary()), style="bold")
+    summary = episodes.summary()
+    table.add_row("all", *_cells(summary), style="bold")
     yield table
+    if "violations" in summary:
+        broken = _table("violations", "constraint", "steps beyond the limit")
+        for name, rate in summary["violations"].items():
+            broken.add_row(name, f"{rate:.2%}")
+        yield broken
 
 
 def of_comparison(policy: Path, found: Comparison) -> Iterator[RenderableType]:

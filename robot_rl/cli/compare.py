@@ -1,0 +1,104 @@
+"""Compare recipes over seeds: train what is missing, measure all on one task, write a table, a plot and the numbers.
+
+Knows: where the runs of a comparison live. Does not know: how they are trained (``train``), measured
+(``sim.evaluation``) or shown (``measured.cards``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from robot_rl import zoo
+from robot_rl.cli import train
+from robot_rl.cli.measured import cards
+from robot_rl.sim.evaluation import evaluate
+
+
+@dataclass(frozen=True)
+class Args:
+    """Train recipes with several seeds, or reuse what is there, and write compare.md, .json and .svg.
+
+    For example: robot-rl compare go2_walk_ppo go2_walk_cat --task go2_velocity_cat --out runs/cat_vs_ppo
+    """
+
+    recipes: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Names of files in policies/recipes, the reference first."""
+    task: str = ""
+    """The task all are measured on; the last recipe's own by default. Its constraints are counted, not enforced."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of the trainings."""
+    use: tuple[str, ...] = ()
+    """Policies that need no training, recipe:seed=file or recipe:seed=name of a released policy."""
+    episodes: int = 200
+    """Episodes per policy, undisturbed, over the grid of commands."""
+    total_steps: int | None = None
+    """Environment steps of each training; the recipe's own by default."""
+    out: Path = Path("runs/compare")
+    """Folder of the result and, under <recipe>/seed<n>, of the runs; a run that is there is reused or resumed."""
+    threads: int = 0
+    """Physics threads of the evaluation, 0 is one per CPU."""
+    progress: bool = True
+    """Show progress bars of the trainings."""
+
+
+def run(args: Args) -> int:
+    """Write the result and print where; the exit code is that of a training that failed, else 0."""
+    if not args.recipes or not args.seeds:
+        raise ValueError(f"recipes are {list(args.recipes)} and seeds {list(args.seeds)}; at least one of each")
+    tasks = [zoo.load("policies", f"recipes/{name}").recipe().task for name in args.recipes]
+    task = args.task or tasks[-1]
+    zoo.load("sim", f"tasks/{task}")  # a wrong name fails before hours of training
+    ready = parse_use(args.use, args.recipes, args.seeds)
+    rows: list[dict[str, Any]] = []
+    for seed in args.seeds:
+        for recipe in args.recipes:
+            policy = ready.get((recipe, seed)) or args.out / recipe / f"seed{seed}" / train.POLICY_FILE
+            if not policy.is_file() and (code := _train(args, recipe, seed, policy.parent)):
+                return code
+            print(f"measuring {policy}", file=sys.stderr)
+            rows.append(
+                {
+                    "recipe": recipe,
+                    "seed": seed,
+                    "policy": str(policy),
+                    "sha256": hashlib.sha256(policy.read_bytes()).hexdigest(),
+                    **evaluate(policy, episodes=args.episodes, task=task, threads=args.threads),
+                }
+            )
+    about = {"task": task, "episodes": args.episodes, "command": shlex.join(["robot-rl", *sys.argv[1:]])}
+    for path in cards.write(args.out, about, rows):
+        print(path)
+    return 0
+
+
+def parse_use(words: tuple[str, ...], recipes: tuple[str, ...], seeds: tuple[int, ...]) -> dict[tuple[str, int], Path]:
+    """Read ``recipe:seed=policy``.
+
+    Raises:
+        ValueError: A word is none of that, or names a recipe or a seed that is not compared.
+        FileNotFoundError: There is no such policy.
+    """
+    found: dict[tuple[str, int], Path] = {}
+    for word in words:
+        left, equals, policy = word.partition("=")
+        recipe, colon, seed = left.partition(":")
+        if not (equals and colon and seed.lstrip("-").isdigit()):
+            raise ValueError(f"--use {word!r} is not recipe:seed=policy")
+        if recipe not in recipes or int(seed) not in seeds:
+            raise ValueError(f"--use {word!r}: the recipes are {list(recipes)}, the seeds {list(seeds)}")
+        found[recipe, int(seed)] = zoo.find_policy(policy)
+    return found
+
+
+def _train(args: Args, recipe: str, seed: int, out: Path) -> int:
+    begun = any((out / "checkpoints").glob("*.npz"))
+    return train.run(
+        train.Args(recipe, seed=seed, total_steps=args.total_steps, out=out, resume=begun, progress=args.progress)
+    )

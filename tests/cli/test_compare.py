@@ -1,0 +1,82 @@
+"""The comparison of recipes: what is trained, what is reused, what the card says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from robot_rl.cli import compare
+from robot_rl.cli.measured import cards
+
+RELEASED = "go2_walk_ppo"
+
+
+def rows() -> list[dict[str, object]]:
+    plain = {"policy": "p", "sha256": "0" * 64, "yaw_rate_error": None, "return_mean": 10.0}
+    return [
+        {"recipe": "a", "seed": 0, "fall_rate": 0.0, "lin_vel_error": 0.1, "violations": {"x": 0.2}, **plain},
+        {"recipe": "b", "seed": 0, "fall_rate": 0.5, "lin_vel_error": 0.3, "violations": {"x": 0.0}, **plain},
+        {"recipe": "a", "seed": 1, "fall_rate": 0.1, "lin_vel_error": 0.3, "violations": {"x": 0.4}, **plain},
+    ]
+
+
+def test_means_and_spreads_are_over_seeds() -> None:
+    """0.2 and 0.4 are 0.3 with a deviation of sqrt(0.02); one seed has none; what was not measured is absent."""
+    means = cards.aggregate(rows())
+    assert means["a"]["violation/x"] == {"mean": pytest.approx(0.3), "std": pytest.approx(0.02**0.5)}
+    assert means["b"]["lin_vel_error"] == {"mean": 0.3, "std": None}
+    assert "yaw_rate_error" not in means["a"]
+
+
+def test_the_card_has_a_column_per_recipe(tmp_path: Path) -> None:
+    about = {"task": "t", "episodes": 7, "command": "robot-rl compare a b"}
+    paths = cards.write(tmp_path / "new", about, rows())
+    assert [p.name for p in paths] == ["compare.json", "compare.md", "compare.svg"]
+    text = paths[1].read_text(encoding="utf-8")
+    assert "# b against a" in text and "| | a | b |" in text and "`robot-rl compare a b`" in text
+    assert "| x violated [%] | 30.00 ± 14.14 | 0.00 |" in text
+    assert "| falls [%] | 5.00 ± 7.07 | 50.00 |" in text
+    assert json.loads(paths[0].read_text(encoding="utf-8"))["policies"] == rows()
+    assert paths[2].read_text(encoding="utf-8").lstrip().startswith("<?xml")
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == sorted(p.name for p in paths)
+
+
+def test_a_recipe_is_trained_once_and_a_ready_policy_never(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = compare.Args(
+        ("go2_walk_ppo", "go2_walk_cat"), seeds=(0,), use=(f"go2_walk_ppo:0={RELEASED}",), episodes=2,
+        total_steps=10_000, out=tmp_path, threads=1, progress=False,
+    )  # fmt: skip
+    assert compare.run(args) == 0
+    policy = tmp_path / "go2_walk_cat" / "seed0" / "policy.onnx"
+    made = policy.stat().st_mtime_ns
+    assert not (tmp_path / "go2_walk_ppo").exists()
+    found = json.loads((tmp_path / "compare.json").read_text(encoding="utf-8"))
+    assert found["task"] == "go2_velocity_cat"
+    assert [(p["recipe"], set(p["violations"]) >= {"knee_velocity", "foot_force"}) for p in found["policies"]] == [
+        ("go2_walk_ppo", True),
+        ("go2_walk_cat", True),
+    ]
+    assert 0.02 < found["policies"][0]["violations"]["knee_velocity"] < 0.5  # the walker breaks it, as its card says
+    capsys.readouterr()
+    assert compare.run(args) == 0 and policy.stat().st_mtime_ns == made
+    assert str(tmp_path / "compare.md") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"recipes": ("go2_moon",)}, "no 'go2_moon' in policies/recipes"),
+        ({"task": "go2_moon"}, "no 'go2_moon' in sim/tasks"),
+        ({"seeds": ()}, "at least one of each"),
+        ({"use": ("go2_walk_cat=x",)}, "not recipe:seed=policy"),
+        ({"use": ("go2_walk_cat:7=x",)}, r"the seeds \[0, 1, 2\]"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_any_training(
+    options: dict[str, tuple[str, ...]], why: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=why):
+        compare.run(compare.Args(**{"recipes": ("go2_walk_cat",), "out": tmp_path, **options}))  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
