@@ -39,7 +39,7 @@ test-robot: $(ROBOT_VENV)/.stamp  ## the robot side with the light core only (PY
 	$(ROBOT_VENV)/bin/python -m pytest -m "not slow" $(ROBOT_TESTS) $(ARGS)
 
 test-warp: $(VENV)/.stamp-warp  ## the GPU backend (MuJoCo Warp) on CPU: conformance, parity, sim-to-sim gate
-	$(BIN)/python -m pytest tests/sim -k mujoco_gpu $(ARGS)
+	$(BIN)/python -m pytest tests/sim -k mujoco_gpu --timeout 1200 $(ARGS)  # the first test compiles the kernels
 
 check: $(VENV)/.stamp-dev  ## lint, format, types, layers
 	$(BIN)/ruff check .
