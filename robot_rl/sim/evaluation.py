@@ -58,17 +58,23 @@ class Episodes:
     """Sum over these of |v_xy - v_xy*| [m/s], (E,); NaN where the task commands no velocity."""
     yaw_rate: np.ndarray
     """Sum over these of |w_z - w_z*| [rad/s], (E,)."""
+    all_steps: np.ndarray
+    """Control steps of the whole episode, (E,)."""
+    action_change: np.ndarray
+    """Sum over all steps but the first of ((a_t - a_{t-1}) / 2)^2, mean over actions, whose range is 2, (E,)."""
     violated: dict[str, np.ndarray] = field(default_factory=dict)
     """Control steps of the whole episode that broke each constraint of the task, (E,) per name."""
-    all_steps: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    """Control steps of the whole episode, (E,); empty where the task has no constraints."""
 
     def summary(self) -> dict[str, Any]:
-        """Return the numbers that policies are compared by; ``return_ci95`` is half the width of the interval."""
+        """Return the numbers that policies are compared by.
+
+        ``return_ci95`` is half the width of the interval; ``continuity_cost`` is 0 for a constant command and 100 from
+        limit to limit every step (Raffin et al. 2021, section 4.1).
+        """
         n = len(self.returns)
         counted = int(self.steps.sum())
         moves = counted > 0 and bool(np.isfinite(self.lin_vel).all())
-        total = float(self.all_steps.sum())
+        total, changes = float(self.all_steps.sum()), float((self.all_steps - 1.0).sum())
         rates = {name: float(count.sum()) / total for name, count in self.violated.items()}
         return {
             "episodes": n,
@@ -77,16 +83,17 @@ class Episodes:
             "yaw_rate_error": float(self.yaw_rate.sum() / counted) if moves else None,
             "return_mean": float(self.returns.mean()),
             "return_ci95": float(1.96 * self.returns.std(ddof=1) / np.sqrt(n)) if n > 1 else None,
+            "continuity_cost": 100.0 * float(self.action_change.sum()) / changes if changes > 0 else None,
         } | ({"violations": rates} if rates else {})
 
     def where(self, mask: np.ndarray) -> Episodes:
         """Return the episodes of ``mask``, (E,) bool."""
         arrays = (getattr(self, name)[mask] for name in _ARRAYS)
         counted = {name: count[mask] for name, count in self.violated.items()}
-        return Episodes(*arrays, violated=counted, all_steps=self.all_steps[mask] if counted else self.all_steps)
+        return Episodes(*arrays, violated=counted)
 
 
-_ARRAYS = tuple(f.name for f in dataclasses.fields(Episodes))[:-2]
+_ARRAYS = tuple(f.name for f in dataclasses.fields(Episodes) if f.name != "violated")
 
 
 def evaluate(policy: Path | str, **options: Any) -> dict[str, Any]:
@@ -233,28 +240,28 @@ def run_world(
         constraints: Violations are counted of these.
     """
     n, settle = world.num_envs, round(SETTLE_S / world.dt_s)
-    returns, length_s, steps, lin_vel, yaw_rate = np.zeros((5, n))
-    found = Episodes(commands, np.zeros(n, bool), returns, length_s, steps, lin_vel, yaw_rate)
+    returns, length_s, steps, lin_vel, yaw_rate, all_steps, changes = np.zeros((7, n))
+    found = Episodes(commands, np.zeros(n, bool), returns, length_s, steps, lin_vel, yaw_rate, all_steps, changes)
     if constraints:
-        found = dataclasses.replace(
-            found, violated={name: np.zeros(n) for name in constraints.terms}, all_steps=np.zeros(n)
-        )
+        found = dataclasses.replace(found, violated={name: np.zeros(n) for name in constraints.terms})
     world.commands.fixed = commands
-    obs, alive = world.reset()["policy"], np.ones(n, bool)
+    obs, alive, action = world.reset()["policy"], np.ones(n, bool), np.zeros((n, world.num_actions))
     for step in range(limit):
-        action = np.zeros((n, world.num_actions))
+        previous, action = action, np.zeros((n, world.num_actions))
         for i in np.flatnonzero(alive):
             action[i] = policy.infer(obs[i])
         result = world.step(action)
         found.returns[alive] += result.reward[alive]
         found.length_s[alive] += world.dt_s
+        found.all_steps[alive] += 1
+        if step:
+            found.action_change[alive] += np.square((action - previous)[alive] / 2.0).mean(-1)
         if step >= settle:
             lin_vel, yaw_rate = velocity_error(result.outcome)
             found.lin_vel[alive] += lin_vel[alive]
             found.yaw_rate[alive] += yaw_rate[alive]
             found.steps[alive] += 1
         if constraints:
-            found.all_steps[alive] += 1
             for name, broken in violations(constraints, result.outcome).items():
                 found.violated[name][alive] += broken[alive]
         found.fell[alive] = result.terminated[alive] >= 1.0
@@ -282,7 +289,7 @@ def join(parts: Sequence[Episodes]) -> Episodes:
     """Return the episodes of all parts, in order."""
     arrays = (np.concatenate([getattr(p, name) for p in parts]) for name in _ARRAYS)
     counted = {name: np.concatenate([p.violated[name] for p in parts]) for name in parts[0].violated}
-    return Episodes(*arrays, violated=counted, all_steps=np.concatenate([p.all_steps for p in parts]))
+    return Episodes(*arrays, violated=counted)
 
 
 def slice_of(progress: Progress | None, k: int, parts: int, limit: int) -> Progress:

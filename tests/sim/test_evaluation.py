@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from robot_rl import zoo
 from robot_rl.cli.eval import Args, parse_changes
 from robot_rl.cli.eval import run as run_eval
 from robot_rl.contract.spec import Command
+from robot_rl.learn.gsde import continuity_cost
 from robot_rl.sim import evaluation
 from robot_rl.sim.backends import make_physics
 from robot_rl.sim.evaluation import Episodes, command_grid, evaluate, run_episodes, undisturbed, velocity_error
@@ -22,7 +24,7 @@ from robot_rl.sim.world import World
 
 POLICIES = Path(__file__).parents[1] / "golden" / "policies"
 GO2, CARTPOLE = POLICIES / "go2_tiny.onnx", POLICIES / "cartpole_tiny.onnx"
-KEYS = ("episodes", "fall_rate", "lin_vel_error", "yaw_rate_error", "return_mean", "return_ci95")
+KEYS = ("episodes", "fall_rate", "lin_vel_error", "yaw_rate_error", "return_mean", "return_ci95", "continuity_cost")
 
 
 @pytest.fixture
@@ -74,6 +76,8 @@ def test_the_summary_counts_steps_and_episodes() -> None:
         steps=np.array([30.0, 10.0]),
         lin_vel=np.array([3.0, 5.0]),
         yaw_rate=np.array([0.0, 2.0]),
+        all_steps=np.array([80.0, 60.0]),
+        action_change=np.array([0.5, 0.88]),
     )
     summary = episodes.summary()
     assert tuple(summary) == KEYS
@@ -84,8 +88,26 @@ def test_the_summary_counts_steps_and_episodes() -> None:
         "yaw_rate_error": pytest.approx(0.05),
         "return_mean": 2.0,
         "return_ci95": pytest.approx(1.96),  # std sqrt(2), over sqrt(2)
+        "continuity_cost": pytest.approx(1.0),  # 79 and 59 changes
     }
     assert episodes.where(np.array([True, False])).summary()["return_ci95"] is None
+
+
+def test_the_continuity_cost_is_the_one_that_training_reports(short: float) -> None:
+    """One episode of a real policy, its actions noted on the way, against ``learn.gsde``."""
+    policy, task = evaluation.load_pair(CARTPOLE)
+    noted: list[np.ndarray] = []
+
+    class Noting:
+        def infer(self, obs: np.ndarray) -> np.ndarray:
+            noted.append(policy.infer(obs) * (-1.0) ** len(noted))
+            return noted[-1]
+
+    world = evaluation.make_world(policy, undisturbed(task), 1, seed=0)
+    found = evaluation.run_world(world, Noting(), np.zeros((1, 0)), 60, lambda _done, _all: None)
+    expected = float(continuity_cost(torch.from_numpy(np.stack(noted))))
+    assert len(noted) == 60 and expected > 0.1
+    assert found.summary()["continuity_cost"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_every_command_of_the_grid_gets_its_share_and_the_first_second_is_left_out(short: float) -> None:

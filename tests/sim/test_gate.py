@@ -49,6 +49,8 @@ def made(returns: list[float], fell: list[bool], lin_vel: float) -> Episodes:
         steps=np.full(n, 100.0),
         lin_vel=np.full(n, 100.0 * lin_vel),
         yaw_rate=np.full(n, 10.0),
+        all_steps=np.full(n, 150.0),
+        action_change=np.full(n, 0.1),
     )
 
 
