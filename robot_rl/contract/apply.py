@@ -11,7 +11,7 @@ Shapes: ... batch (nothing or N) · D observation · A action · J joints of the
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -66,6 +66,15 @@ class Observer:
         """Forget every history; the next frame fills them whole."""
         self._history.clear()
         self._one.empty = True
+
+    @property
+    def histories(self) -> dict[str, Array]:
+        """Copies of the frames of a batch, by term, each (..., H, k), oldest first; empty before the first frame."""
+        return {name: namespace(x).stack([x], 0)[0] for name, x in self._history.items()}
+
+    @histories.setter
+    def histories(self, frames: Mapping[str, Array]) -> None:
+        self._history = dict(frames)
 
     def __call__(self, state: RobotState, noise: Noise | None = None) -> Array:
         """Return the observation, shape (..., D), float32; advances the histories by one frame."""

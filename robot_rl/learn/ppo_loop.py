@@ -96,7 +96,7 @@ def _resume(cfg: Config, env: VecEnv, folder: Path) -> tuple[Agent, EpisodeTrack
     tracker = EpisodeTracker(env.num_envs)
     obs = env.reset()
     agent, _ = unpack(tree, cfg, obs["policy"].device)
-    if tree["env"] is not None and isinstance(env, checkpoint.Restorable):
+    if tree["env"] and isinstance(env, checkpoint.Restorable):
         env.restore(tree["env"])
         obs = {name: x.to(obs[name].device) for name, x in tree["obs"].items()}
         tracker.restore(tree["tracker"])

@@ -9,7 +9,8 @@ Shapes: N environments · D observation · A action.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -73,6 +74,14 @@ class Env:
             s.log,
         )
 
+    def snapshot(self) -> dict[str, Any]:
+        """Return all that the next step depends on; empty where the backend cannot be stored."""
+        return self.world.snapshot()
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Continue from what ``snapshot`` returned, bit for bit."""
+        self.world.restore(_arrays(snapshot))
+
     def close(self) -> None:
         """Free the backend."""
         self.world.close()
@@ -80,6 +89,13 @@ class Env:
     def recorded_states(self, n: int) -> RobotState:
         """Return the present states of the first ``n`` copies, robot order, for golden vectors."""
         return state_rows(self.world.state, slice(n))
+
+
+def _arrays(tree: Any) -> Any:
+    """Return a tree of dicts with NumPy arrays where it has tensors, as a checkpoint read from disk does."""
+    if isinstance(tree, Mapping):
+        return {name: _arrays(x) for name, x in tree.items()}
+    return tree.numpy() if isinstance(tree, Tensor) else tree
 
 
 def _tensors(obs: dict[str, np.ndarray]) -> dict[str, Tensor]:

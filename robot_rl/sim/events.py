@@ -68,7 +68,8 @@ class CommandSource:
         """The commands in force, (N, K)."""
         self.fixed: np.ndarray | None = None
         """Where set, shape (N, K), these commands hold and nothing is drawn: evaluation over a grid."""
-        self._left = np.zeros(num_envs)
+        self.left_s = np.zeros(num_envs)
+        """Time until the next draw [s], (N,)."""
 
     def draw(self, ids: np.ndarray) -> None:
         """Draw new commands for ``ids``."""
@@ -79,14 +80,14 @@ class CommandSource:
         value = self._rng.uniform(spec.low, spec.high, size=(n, len(spec.names)))
         value[self._rng.random(n) < self._commands.zero_fraction] = 0.0
         self.value[ids] = value
-        self._left[ids] = self._rng.uniform(*self._commands.resample_s, size=n)
+        self.left_s[ids] = self._rng.uniform(*self._commands.resample_s, size=n)
 
     def advance(self) -> None:
         """Let one control step pass."""
         if self.fixed is not None or not self.value.shape[1]:
             return
-        self._left -= self._dt_s
-        due = np.flatnonzero(self._left <= 0.0)
+        self.left_s -= self._dt_s
+        due = np.flatnonzero(self.left_s <= 0.0)
         if due.size:
             self.draw(due)
 
@@ -97,15 +98,16 @@ class Pusher:
     def __init__(self, push: Push, num_envs: int, dt_s: float, rng: np.random.Generator) -> None:
         """Draw the times of the first pushes."""
         self._push, self._dt_s, self._rng = push, dt_s, rng
-        self._left = rng.uniform(*push.every_s, size=num_envs)
+        self.left_s = rng.uniform(*push.every_s, size=num_envs)
+        """Time until the next push [s], (N,)."""
 
     def advance(self, physics: Physics) -> None:
         """Let one control step pass and push the copies whose time has come."""
-        self._left -= self._dt_s
-        due = np.flatnonzero(self._left <= 0.0)
+        self.left_s -= self._dt_s
+        due = np.flatnonzero(self.left_s <= 0.0)
         if not due.size:
             return
-        self._left[due] = self._rng.uniform(*self._push.every_s, size=due.size)
+        self.left_s[due] = self._rng.uniform(*self._push.every_s, size=due.size)
         kick = self._rng.uniform(-1.0, 1.0, size=(due.size, 3)) * self._push.lin_vel
         kick[:, 2] = 0.0
         physics.randomize(due, "push_lin_vel_w", kick)

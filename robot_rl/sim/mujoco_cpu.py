@@ -10,6 +10,7 @@ Shapes: N environments · J joints (robot order) · M motors (J less passive joi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import mujoco
@@ -26,6 +27,11 @@ from robot_rl.sim.scene import build_model
 
 WXYZ_TO_XYZW = [1, 2, 3, 0]
 XYZW_TO_WXYZ = [3, 0, 1, 2]
+OWN = (
+    "actuator_gainprm", "actuator_biasprm", "actuator_forcerange", "body_ipos", "body_mass", "body_inertia",
+    "dof_damping", "geom_friction",
+)  # fmt: skip
+"""Fields of the model that a copy may have for itself."""
 
 
 class MujocoCpu:
@@ -135,6 +141,27 @@ class MujocoCpu:
         data = self.batch.get_data(index, data)
         mujoco.mj_forward(self.model, data)
         return data
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return state, solver's warm start and every copy's own parameters as a tree of arrays."""
+        own = {name: self.batch.expanded(name) for name in OWN}
+        fields = {name: values.copy() for name, values in own.items() if values is not None}
+        return {"state": self.batch.state.copy(), "strength": self._strength.copy(), "fields": fields}
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Continue from what ``snapshot`` returned; measurements are whole after the next ``step``.
+
+        Raises:
+            ValueError: It is of another model or number of copies.
+        """
+        state = np.asarray(snapshot["state"])
+        if state.shape != self.batch.state.shape:
+            raise ValueError(f"the snapshot has states of shape {state.shape}; here they are {self.batch.state.shape}")
+        for name, values in snapshot["fields"].items():
+            self.batch.expand(name)[:] = values
+        self.batch.set_const()
+        self._strength[:] = snapshot["strength"]
+        self.batch.state[:] = state
 
     def close(self) -> None:
         """Free the render context; the threads go with the batch."""

@@ -11,6 +11,7 @@ Shapes: N environments · D observation · R columns that are noisy.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -80,6 +81,15 @@ class NoisyObserver:
         else:
             seen = self._seen.restart(state, ids, self._noise)
         return seen, exact
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the histories as a tree for ``checkpoint.save``."""
+        return {"exact": self._exact.histories, "seen": self._seen.histories}
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Continue from what ``snapshot`` returned."""
+        for observer, frames in ((self._exact, snapshot["exact"]), (self._seen, snapshot["seen"])):
+            observer.histories = {name: np.array(x) for name, x in frames.items()}
 
     def _noise(self, name: str, x: np.ndarray) -> np.ndarray:
         half = self._half.get(name)

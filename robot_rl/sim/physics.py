@@ -10,7 +10,7 @@ Arrays are NumPy on CPU backends and torch on GPU backends.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -65,6 +65,19 @@ class Physics(Protocol):
 
     def close(self) -> None:
         """Free threads and render contexts."""
+        ...
+
+
+@runtime_checkable
+class Restorable(Protocol):
+    """A backend whose whole state can be stored; without it a resumed training begins new episodes."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return all that the next step depends on, as a tree of arrays."""
+        ...
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Continue from what ``snapshot`` returned, bit for bit."""
         ...
 
 

@@ -11,8 +11,8 @@ Shapes: N environments · D observation · A action · F feet.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from robot_rl.contract.state import JointTarget, RobotState
 from robot_rl.sim.cat import Cat
 from robot_rl.sim.events import CommandSource, Pusher, check_events, initial_state, randomize
 from robot_rl.sim.noise import NoisyObserver
-from robot_rl.sim.physics import Physics
+from robot_rl.sim.physics import Physics, Restorable
 from robot_rl.sim.task import Outcome, Task
 
 
@@ -138,6 +138,51 @@ class World:
             obs, reward.astype(np.float32), terminated.astype(np.float32), truncated, next_obs, log, outcome
         )
 
+    def snapshot(self) -> dict[str, Any]:
+        """Return all that the next step depends on, as a tree for ``checkpoint.save``.
+
+        Empty where the backend cannot be stored: a resumed run then begins new episodes.
+        """
+        if not isinstance(self.physics, Restorable):
+            return {}
+        old = self._target
+        return {
+            "physics": self.physics.snapshot(), "rng": self.rng.bit_generator.state, "steps": self._steps.copy(),
+            "sums": self._sums.copy(), "last_action": self._last_action.copy(), "air_s": self._air_s.copy(),
+            "late": None if self._late is None else self._late.copy(), "feet": self._feet_before,
+            "target": None if old is None else {"pos": old.pos.copy(), "effort_ff": old.effort_ff.copy()},
+            "state": {f.name: getattr(self._state, f.name) for f in dataclasses.fields(RobotState)},
+            "command": self.commands.value.copy(), "command_left_s": self.commands.left_s.copy(),
+            "push_left_s": self._pusher.left_s.copy() if self._pusher else None,
+            "observer": self._observer.snapshot(), "cat": self.cat.snapshot() if self.cat else None,
+        }  # fmt: skip
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Continue from what ``snapshot`` of a world of the same task returned, bit for bit.
+
+        Raises:
+            ValueError: It is of another number of copies, or of other constraints.
+        """
+        if not isinstance(self.physics, Restorable):
+            raise ValueError(f"physics {type(self.physics).__name__} cannot be restored")
+        if self.cat:
+            self.cat.restore(snapshot["cat"])
+        self.physics.restore(snapshot["physics"])
+        self.rng.bit_generator.state = snapshot["rng"]
+        self._observer.restore(snapshot["observer"])
+        self._steps, self._sums = np.array(snapshot["steps"]), np.array(snapshot["sums"])
+        self._last_action, self._air_s = np.array(snapshot["last_action"]), np.array(snapshot["air_s"])
+        self._late, self._feet_before = _array(snapshot["late"]), _array(snapshot["feet"])
+        self._state = RobotState(**{name: _array(x) for name, x in snapshot["state"].items()})
+        self.commands.value[:], self.commands.left_s[:] = snapshot["command"], snapshot["command_left_s"]
+        if self._pusher:
+            self._pusher.left_s[:] = snapshot["push_left_s"]
+        self._target = None
+        if snapshot["target"] is not None:
+            target = self._map.target(self._last_action, self._state)
+            parts = {name: np.array(x) for name, x in snapshot["target"].items()}
+            self._target = dataclasses.replace(target, **parts)
+
     def close(self) -> None:
         """Free the backend."""
         self.physics.close()
@@ -247,6 +292,10 @@ class World:
         for row, name in zip(self._sums, self.task.rewards, strict=False):
             log[f"reward/{name}"] = row[ids].mean() / self.task.episode_s
         return {name: float(value) for name, value in log.items()}
+
+
+def _array(x: Any) -> Any:
+    return None if x is None else np.array(x)
 
 
 def _mixed(late: np.ndarray, old: JointTarget, new: JointTarget) -> JointTarget:

@@ -13,6 +13,7 @@ from robot_rl import zoo
 from robot_rl.contract.apply import ActionMap, Observer
 from robot_rl.contract.state import RobotState
 from robot_rl.hardware.robot import Robot
+from robot_rl.learn import checkpoint
 from robot_rl.learn.env import Step, VecEnv
 from robot_rl.sim.backends import make_physics
 from robot_rl.sim.env import Env, EnvStep, make_env
@@ -230,3 +231,38 @@ def test_the_world_needs_no_torch(tmp_path: Path) -> None:
         [sys.executable, "-c", code + "print('torch' in sys.modules)"], capture_output=True, text=True
     )
     assert done.stdout.strip() == "False", done.stderr
+
+
+@pytest.mark.parametrize("name", ["go2_velocity", "go2_velocity_cat", "cartpole_swingup"])
+def test_a_restored_world_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
+    """Through a checkpoint file; episodes end, robots are pushed and commands change on both sides of the cut."""
+    task = dataclasses.replace(zoo.load("sim", f"tasks/{name}").task(), episode_s=0.5)
+    task = dataclasses.replace(task, push=task.push and Push(every_s=(0.1, 0.4), lin_vel=1.0))
+
+    def build() -> Env:
+        env = make_env(task, num_envs=6, seed=3, threads=1)
+        env.reset()
+        env.stagger()
+        return env
+
+    first = build()
+    rng = torch.Generator().manual_seed(0)
+    actions = 2.0 * torch.rand(90, 6, first.num_actions, generator=rng) - 1.0
+    for action in actions[:40]:
+        first.step(action)
+    checkpoint.save(tmp_path / "env.npz", first.snapshot())
+    second = build()
+    second.restore(checkpoint.load(tmp_path / "env.npz"))
+    ended = 0
+    for action in actions[40:]:
+        a, b = first.step(action), second.step(action)
+        ended += int(a.truncated.sum())
+        for x, y in zip((*a.obs.values(), *a[1:4]), (*b.obs.values(), *b[1:4]), strict=True):
+            assert torch.equal(x, y)
+        assert a.log == b.log
+    assert ended >= 6
+
+
+def test_a_snapshot_of_another_number_of_copies_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"shape \(2, .*here they are \(3"):
+        go2_world(3).restore(go2_world(2).snapshot())
