@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from robot_rl import zoo
+from robot_rl.data.atomic import write_whole
 
 if TYPE_CHECKING:
     from robot_rl.cli.demonstration.course import Story
@@ -182,13 +183,3 @@ def _about(args: Args, policy: Path) -> dict[str, Any]:
 def say(args: Args, text: str) -> None:
     """Tell a person what happens; on stderr where stdout is for JSON."""
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr if args.json else sys.stdout, flush=True)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that a reader never sees half of it."""
-    temp = path.with_name(f".{path.name}.tmp")
-    with temp.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temp.replace(path)

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import tyro
 
 from robot_rl import zoo
+from robot_rl.data.atomic import write_whole
 
 if TYPE_CHECKING:
+    from robot_rl.hardware.symmetry import Reflections
     from robot_rl.learn import ppo
     from robot_rl.learn.env import VecEnv
     from robot_rl.learn.recipe import Recipe
@@ -71,10 +73,17 @@ def run(args: Args) -> int:
         task, num_envs=recipe.num_envs, seed=recipe.config.seed, physics=recipe.physics, threads=recipe.threads
     )
     about = _about(args, recipe, env)
-    _write(out / RUN_FILE, json.dumps(about, indent=2))
+    write_whole(out / RUN_FILE, json.dumps(about, indent=2))
     print(f"training {args.recipe} in {out}", file=sys.stderr)
     try:
-        agent = ppo_loop.train(recipe.config, cast("VecEnv", env), out, resume=args.resume, progress=args.progress)
+        agent = ppo_loop.train(
+            recipe.config,
+            cast("VecEnv", env),
+            out,
+            resume=args.resume,
+            progress=args.progress,
+            reflections=_reflections(recipe, env),
+        )
     except KeyboardInterrupt:
         path = checkpoint.latest(out / "checkpoints")
         if path is None:
@@ -106,6 +115,15 @@ def _recipe(args: Args) -> Recipe:
         num_envs=args.num_envs,
         exploration=args.exploration,
     )
+
+
+def _reflections(recipe: Recipe, env: Env) -> Reflections | None:
+    """Return how the recipe's world is mirrored, where it learns from that."""
+    from robot_rl.hardware.symmetry import make_reflections
+
+    if recipe.config.symmetry == "none":
+        return None
+    return make_reflections(env.robot, env.contract, tuple(env.task.privileged))
 
 
 def _folder(args: Args) -> Path:
@@ -171,10 +189,3 @@ def export_agent(agent: ppo.Agent, env: Env, about: dict[str, Any], path: Path) 
         observations=np.concatenate(seen),
     )
     return path
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temp = path.with_name(f".{path.name}.tmp")
-    temp.write_text(text)
-    temp.replace(path)

@@ -27,8 +27,9 @@ from typing import Any
 
 import numpy as np
 
+from robot_rl.data.atomic import sync_folder
 from robot_rl.data.record_log import Header, Piece
-from robot_rl.data.store import BLOCK, SEALED, check_sealed, list_fault, set_aside, sync_folder
+from robot_rl.data.store import BLOCK, SEALED, check_sealed, list_fault, set_aside
 
 CHUNK_ROWS = 16384
 """Rows per chunk; one log segment of a quadruped fills about one."""

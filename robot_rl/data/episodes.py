@@ -24,9 +24,10 @@ from typing import Any
 import numpy as np
 
 from robot_rl.contract.spec import Contract
+from robot_rl.data.atomic import sync_folder
 from robot_rl.data.follow import EpisodeReader, Event, Rows, read_episodes
 from robot_rl.data.record_log import Header, Kind, frame, json_frame
-from robot_rl.data.store import create_segment, new_writer, recover, seal, sync_folder, write_all
+from robot_rl.data.store import create_segment, new_writer, recover, seal, write_all
 from robot_rl.data.transition import row_dtype
 from robot_rl.hardware.robot import Robot
 

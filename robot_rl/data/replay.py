@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from robot_rl.contract.arrays import Array
-from robot_rl.data.store import write_whole
+from robot_rl.data.atomic import write_whole
 
 _SCHEMA = 1
 

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from robot_rl.data.atomic import sync_folder, write_whole
 from robot_rl.data.record_log import Header, Kind, Scan, json_frame, read_header, records_follow, scan
 
 OPEN, SEALED, BLOCK = ".open", ".seg", ".zarr.zip"
@@ -217,22 +218,6 @@ def faults(folder: Path) -> list[dict[str, Any]]:
         with contextlib.suppress(json.JSONDecodeError):  # the last line of a killed process may be cut
             entries.append(json.loads(line))
     return entries
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable."""
-    with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as fd:
-        os.fsync(fd)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that no reader ever sees half of it: temporary name, fsync, rename."""
-    hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    with _opened(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as fd:
-        write_all(fd, data)
-        os.fsync(fd)
-    os.replace(hidden, path)
-    sync_folder(path.parent)
 
 
 def _recover_one(folder: Path, path: Path, fd: int) -> list[Path]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from torch import Tensor
+
+from robot_rl.data.atomic import replacing
 
 _SKELETON = "skeleton.json"
 _SUFFIX = ".npz"
@@ -44,14 +45,8 @@ def save(path: Path, tree: Mapping[str, Any]) -> None:
     """
     arrays: dict[str, np.ndarray] = {}
     skeleton = json.dumps(_flatten(tree, "", arrays))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temp.open("wb") as file:
+    with replacing(path) as hidden, hidden.open("wb") as file:
         np.savez(file, **{_SKELETON: np.frombuffer(skeleton.encode(), dtype=np.uint8)}, **arrays)  # pyright: ignore[reportArgumentType]
-        file.flush()
-        os.fsync(file.fileno())
-    temp.replace(path)
-    _sync_folder(path.parent)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -116,11 +111,3 @@ def _unflatten(node: Any, arrays: dict[str, np.ndarray]) -> Any:
     if node["$"] == "list":
         return [_unflatten(v, arrays) for v in node["items"]]
     return {key: _unflatten(value, arrays) for key, value in node["items"]}
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

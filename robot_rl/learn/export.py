@@ -15,7 +15,6 @@ from __future__ import annotations
 import datetime
 import json
 import logging
-import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -37,6 +36,7 @@ from robot_rl.contract.sample import sample_states
 from robot_rl.contract.spec import SCHEMA, Contract
 from robot_rl.contract.state import RobotState
 from robot_rl.contract.vectors import golden_to_json, joined
+from robot_rl.data.atomic import replacing
 from robot_rl.learn.graph import Forward, dense_forward, dense_graph, module_forward, read_mlp, trace_graph
 from robot_rl.learn.nets import DenseNet
 
@@ -189,23 +189,10 @@ def _prove_parity(
 
 def _write(path: Path, data: bytes, infer: gold.Infer) -> gold.Bundle:
     """Write whole, read back as a robot does, and only then give the file its name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temp.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        bundle = gold.read_bundle(temp)
+    with replacing(path) as hidden:
+        hidden.write_bytes(data)
+        bundle = gold.read_bundle(hidden)
         gold.replay_golden(bundle, infer, atol=PARITY)
-        temp.replace(path)
-    finally:
-        temp.unlink(missing_ok=True)
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
     _log.info("exported %s, %s", path, bundle.file_sha256[:12])
     return gold.Bundle(path, bundle.contract, bundle.provenance, bundle.golden, bundle.file_sha256, bundle.graph_sha256)
 

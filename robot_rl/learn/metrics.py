@@ -23,6 +23,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
+from robot_rl.data.atomic import write_whole
+
 _log = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.jsonl"
@@ -144,9 +146,7 @@ def _keep_until(path: Path, iteration: int) -> None:
     if not path.exists():
         return
     rows = [row for row in read_metrics(path) if row["iteration"] <= iteration]
-    temp = path.with_suffix(".tmp")
-    temp.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    temp.replace(path)
+    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _note(row: Mapping[str, float]) -> str:

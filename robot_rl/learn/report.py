@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from robot_rl.data.atomic import write_whole
 from robot_rl.learn.charts import Curve, chart
 from robot_rl.learn.metrics import METRICS_FILE, read_metrics
 
@@ -85,11 +86,8 @@ def write_report(out: Path) -> Path:
     if not rows:
         raise ValueError(f"no finished iteration in {path}; a report needs at least one")
     about = json.loads((out / RUN_FILE).read_text()) if (out / RUN_FILE).is_file() else {}
-    report = out / REPORT_FILE
-    temp = out / f".{REPORT_FILE}.tmp"
-    temp.write_text(render(rows, about), encoding="utf-8")
-    temp.replace(report)
-    return report
+    write_whole(out / REPORT_FILE, render(rows, about))
+    return out / REPORT_FILE
 
 
 def render(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> str:

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from robot_rl.data.atomic import replacing
+
 CURE = "on Debian and Ubuntu: apt-get install libosmesa6, or libegl1 and a driver; or set MUJOCO_GL"
 
 
@@ -57,16 +59,8 @@ def write_video(path: Path, frames: Iterable[np.ndarray], *, fps: float) -> int:
     first = next(pictures, None)
     if first is None:
         raise ValueError("no frames to write")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temp = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
-    try:
-        count = _encode(temp, first, pictures, fps)
-        with temp.open("rb") as file:
-            os.fsync(file.fileno())
-        temp.replace(path)
-    finally:
-        temp.unlink(missing_ok=True)
-    return count
+    with replacing(path, suffix=".mp4") as hidden:
+        return _encode(hidden, first, pictures, fps)
 
 
 def _encode(path: Path, first: np.ndarray, others: Iterable[np.ndarray], fps: float) -> int:

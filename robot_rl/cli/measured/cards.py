@@ -6,13 +6,14 @@ Knows: summaries of evaluations, recipes and seeds. Does not know: how they came
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from robot_rl.data.atomic import write_whole
 
 TITLES = {
     "fall_rate": ("falls", "%"),
@@ -39,7 +40,9 @@ def write(folder: Path, about: Row, rows: Sequence[Row]) -> list[Path]:
         "compare.md": markdown(about, rows, means),
         "compare.svg": plot(means),
     }
-    return [_write(folder / name, text) for name, text in texts.items()]
+    for name, text in texts.items():
+        write_whole(folder / name, text)
+    return [folder / name for name in texts]
 
 
 def aggregate(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float | None]]]:
@@ -131,14 +134,3 @@ def _cell(name: str, number: Mapping[str, float | None] | None) -> str:
     scale, digits = (100.0, 2) if name == "fall_rate" or "/" in name else (1.0, 3)
     spread = "" if number["std"] is None else f" ± {scale * number['std']:.{digits}f}"
     return f"{scale * (number['mean'] or 0.0):.{digits}f}{spread}"
-
-
-def _write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temp.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temp.replace(path)
-    return path

@@ -6,10 +6,10 @@ Knows: grids of cells, HTML. Does not know: how they came about.
 from __future__ import annotations
 
 import html
-import os
 from pathlib import Path
 
 from robot_rl.cli.measured.tables import UNITS
+from robot_rl.data.atomic import write_whole
 from robot_rl.sim.robustness import AXES, Cell, Robustness
 
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1160px;margin:32px auto;padding:0 20px;color:#1c2430}
@@ -21,16 +21,7 @@ th{color:#667085;font-weight:500}td{border:1px solid #fff}.worst{outline:2px sol
 
 def write_robustness(path: Path, title: str, found: Robustness) -> None:
     """Write the page to ``path`` in one piece."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temp.open("w", encoding="utf-8") as file:
-            file.write(render(title, found))
-            file.flush()
-            os.fsync(file.fileno())
-        temp.replace(path)
-    finally:
-        temp.unlink(missing_ok=True)
+    write_whole(path, render(title, found))
 
 
 def render(title: str, found: Robustness) -> str:
