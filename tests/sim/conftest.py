@@ -5,14 +5,18 @@ A further backend joins the conformance suite with a line in ``ENGINES`` and a l
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from robot_rl import zoo
 from robot_rl.hardware.robot import Robot
 from robot_rl.sim.physics import Physics
+from robot_rl.sim.task import Task
 from tests.sim.hopper import make_hopper
 
 Build = Callable[..., Physics]
@@ -56,3 +60,20 @@ def build(request: pytest.FixtureRequest) -> Iterator[Build]:
     yield make
     for physics in built:
         physics.close()
+
+
+class ShortTask:
+    """A task's module whose episodes last ``episode_s``."""
+
+    def __init__(self, module: Any, episode_s: float) -> None:
+        self._module, self._episode_s = module, episode_s
+
+    def task(self) -> Task:
+        return dataclasses.replace(self._module.task(), episode_s=self._episode_s)
+
+
+@pytest.fixture
+def shorten(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Call it with the length [s] that episodes of every task shall have."""
+    load = zoo.load
+    return lambda episode_s: monkeypatch.setattr(zoo, "load", lambda room, name: ShortTask(load(room, name), episode_s))

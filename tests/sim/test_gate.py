@@ -5,37 +5,25 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from robot_rl import zoo
 from robot_rl.cli.eval import Args
 from robot_rl.cli.eval import run as run_eval
 from robot_rl.cli.main import main
 from robot_rl.sim.evaluation import Episodes
 from robot_rl.sim.gate import Limits, compare, judge
-from robot_rl.sim.task import Task
 from tests.sim.conftest import backends
 
 GO2 = Path(__file__).parents[1] / "golden" / "policies" / "go2_tiny.onnx"
 
 
 @pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make episodes of every task 1.2 s long."""
-    load = zoo.load
-
-    class Module:
-        def __init__(self, made: Any) -> None:
-            self._made = made
-
-        def task(self) -> Task:
-            return dataclasses.replace(self._made.task(), episode_s=1.2)
-
-    monkeypatch.setattr(zoo, "load", lambda room, name: Module(load(room, name)))
+def short(shorten: Callable[[float], None]) -> None:
+    shorten(1.2)
 
 
 def made(returns: list[float], fell: list[bool], lin_vel: float) -> Episodes:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from robot_rl import zoo
 from robot_rl.cli.eval import Args
 from robot_rl.cli.eval import run as run_eval
 from robot_rl.sim import robustness
@@ -24,18 +24,8 @@ SMALL = Grid(friction=(0.4, 0.8), payload_kg=(0.0, 60.0), push=(0.0, 2.0), delay
 
 
 @pytest.fixture(autouse=True)
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make episodes of every task 0.6 s long."""
-    load = zoo.load
-
-    class Module:
-        def __init__(self, made: Any) -> None:
-            self._made = made
-
-        def task(self) -> Task:
-            return dataclasses.replace(self._made.task(), episode_s=0.6)
-
-    monkeypatch.setattr(zoo, "load", lambda room, name: Module(load(room, name)))
+def short(shorten: Callable[[float], None]) -> None:
+    shorten(0.6)
 
 
 def cell(friction: float, falls: float, error: float | None, value: float = 1.0) -> Cell:
