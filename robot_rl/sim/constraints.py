@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from math import inf
 
 from robot_rl.contract.arrays import Array, as_float, like, namespace
 from robot_rl.contract.terms import projected_gravity
@@ -112,11 +113,16 @@ def base_height(low: float, high: float) -> OutcomeTerm:
 # -- feet --
 
 
-def foot_force(limit: float) -> OutcomeTerm:
-    """Normal force on each foot at the end of the step beyond ``limit`` [N], (N, F)."""
+def foot_force(limit: float, most: float = inf) -> OutcomeTerm:
+    """Normal force on each foot at the end of the step beyond ``limit``, up to ``most`` [N], (N, F).
+
+    A stiff impact peaks at many times the common force; without ``most`` that peak is the measure of every other
+    violation, which then costs next to nothing.
+    """
 
     def foot_force(o: Outcome) -> Array:
-        return _feet(o.foot_force, o, "foot_force") - limit
+        force = _feet(o.foot_force, o, "foot_force")
+        return namespace(force).clip(force - limit, None, most)
 
     return foot_force
 

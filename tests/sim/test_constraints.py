@@ -95,6 +95,7 @@ def test_the_force_on_the_foot_is_the_weight_at_rest(hopper: Robot) -> None:
         s = world.step(np.zeros((1, 1)))
     assert s.outcome.foot_force is not None and s.outcome.foot_force[0, 0] == pytest.approx(weight, rel=0.02)
     assert c.foot_force(limit)(s.outcome)[0, 0] == pytest.approx(5.0, abs=0.5)
+    assert c.foot_force(limit, most=3.0)(s.outcome)[0, 0] == 3.0
     assert s.log["violation/foot_force"] == 1.0
 
 
