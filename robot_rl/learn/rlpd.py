@@ -2,6 +2,8 @@
 
 Ball et al. 2023, arXiv 2302.02948 (symmetric sampling, LayerNorm); Chen et al. 2021, arXiv 2101.05982 (REDQ: minimum
 over a random subset in the target, mean in the actor); Haarnoja et al. 2018, arXiv 1812.05905 (SAC, temperature).
+``critics=2, subset=2, layer_norm=False, utd=1, actor_reduce="min"`` is plain SAC; ``exploration="gsde"`` gives either
+state-dependent noise (Raffin et al. 2021, arXiv 2005.05719; a fresh matrix per minibatch, as the deviations move).
 For fine-tuning a released policy: the actor starts *at* that policy (same plain MLP, small deviation), the critics
 warm up before it may move, and an optional anchor keeps it near the start.
 
@@ -49,6 +51,7 @@ class Config:
     actor_lr: float = 3e-4
     critic_lr: float = 3e-4
     temperature_lr: float = 3e-4
+    """0 keeps the temperature as it is."""
     temperature: float = 1.0
     """Initial weight of the entropy."""
     target_entropy: float | None = None
@@ -72,6 +75,21 @@ class Config:
     """Deviation of the fresh actor before the tanh."""
     std_range: tuple[float, float] = (math.exp(-5.0), math.exp(2.0))
     """Bounds of the deviation before the tanh."""
+    exploration: str = "gaussian"
+    """``gaussian``, fresh noise every step from a deviation that depends on the observation, or ``gsde``."""
+    sde_every: int = 8
+    """gSDE: control steps between draws of the matrices, counted over the run (so it may exceed ``segment``)."""
+    sde_log_std: float = -3.0
+    """gSDE: initial log deviation of the entries of the matrix."""
+    sde_full_std: bool = True
+    """gSDE: one deviation per feature and action; else per feature."""
+    sde_expln: bool = False
+    """gSDE: let the deviation grow only logarithmically above 1."""
+    sde_learn_features: bool = True
+    """gSDE: let the noise shape the features."""
+    mean_clip: float = math.inf
+    """Hard bound of the mean before the tanh; 2 with gSDE from scratch keeps tanh alive. A clipped policy is no plain
+    MLP: it cannot be exported, nor started at one."""
     seed: int = 0
     total_steps: int = 250_000
     """Transitions, over all environments."""
@@ -79,6 +97,8 @@ class Config:
     """Transitions before learning starts: uniform actions, or those of the starting policy."""
     blocks_per_step: float = 1.0
     """Blocks of U critic updates per transition."""
+    segment: int = 1
+    """Control steps between bursts of updates; a burst pays for the whole segment."""
     capacity: int = 1_000_000
     log_every: int = 1_000
     """Transitions between rows of ``metrics.jsonl``."""
@@ -92,6 +112,9 @@ class Config:
             raise ValueError(f"actor_reduce is {self.actor_reduce!r}; the choices are 'mean' and 'min'")
         if self.batch % 2:
             raise ValueError(f"batch is {self.batch}; it must be even, to have a prior half and a new half")
+        for name in ("sde_every", "segment"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; at least 1 control step")
         if not 0.0 < self.std_range[0] < self.start_std < self.std_range[1]:
             raise ValueError(f"start_std is {self.start_std}; it must lie strictly inside std_range {self.std_range}")
 
@@ -133,6 +156,8 @@ class Agent:
     generator: torch.Generator
     critic_updates: int = 0
     actor_updates: int = 0
+    noise: Tensor | None = None
+    """gSDE: what the environments explore with until the next draw, standard normal, (N, F, A)."""
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state as a tree of tensors and numbers."""
@@ -144,6 +169,7 @@ class Agent:
             "generator": self.generator.get_state(),
             "critic_updates": self.critic_updates,
             "actor_updates": self.actor_updates,
+            "noise": self.noise,
         }
 
     @torch.no_grad()
@@ -157,6 +183,7 @@ class Agent:
             getattr(self, f"{name}_adam").load_state_dict(tree["adam"][name])
         self.generator.set_state(tree["generator"])
         self.critic_updates, self.actor_updates = tree["critic_updates"], tree["actor_updates"]
+        self.noise = tree.get("noise")  # absent in checkpoints of before gSDE
 
 
 _TENSORS = ("critics", "targets", "log_temperature", "obs_mean", "obs_scale")
@@ -180,7 +207,9 @@ def make_agent(
         cfg = replace(cfg, actor_hidden=tuple(len(b) for _, b in start.layers[:-1]), actor_activation=start.activation)
     actor = Actor(
         obs_size, num_actions, hidden=cfg.actor_hidden, activation=cfg.actor_activation,
-        start_std=cfg.start_std, std_range=cfg.std_range, generator=generator,
+        start_std=cfg.start_std, std_range=cfg.std_range, generator=generator, exploration=cfg.exploration,
+        sde_log_std=cfg.sde_log_std, sde_full_std=cfg.sde_full_std, sde_expln=cfg.sde_expln,
+        sde_learn_features=cfg.sde_learn_features, mean_clip=cfg.mean_clip,
     )  # fmt: skip
     if start is not None:
         actor.start_at(start)
@@ -238,7 +267,7 @@ def update(agent: Agent, batch: Batch, cfg: Config) -> dict[str, float]:
     """
     rows, size = batch.obs.shape[0], batch.obs.shape[0] // cfg.utd
     assert size * cfg.utd == rows, f"{rows} rows do not split into {cfg.utd} minibatches"
-    x, entropy_cost, next_x = _prepare(agent, batch)
+    x, entropy_cost, next_x = _prepare(agent, batch, cfg.utd)
     layers, targets = split(agent.critics.detach(), agent.shape), split(agent.targets, agent.shape)
     assert agent.critics.grad is not None
     grads = split(agent.critics.grad, agent.shape)
@@ -264,9 +293,9 @@ def update(agent: Agent, batch: Batch, cfg: Config) -> dict[str, float]:
 
 
 @torch.no_grad()
-def _prepare(agent: Agent, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+def _prepare(agent: Agent, batch: Batch, minibatches: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return critic inputs (U*B, D+A) now, log-probabilities of the next actions (U*B,) and critic inputs next."""
-    xi = torch.randn(batch.action.shape, generator=agent.generator)
+    xi = agent.actor.noise(len(batch.action), matrices=minibatches, generator=agent.generator)
     action, log_prob, _ = agent.actor.sample(batch.next_obs[:, : agent.actor.obs_size], xi)
     x = torch.cat(((batch.obs - agent.obs_mean) * agent.obs_scale, batch.action), -1)
     next_x = torch.cat(((batch.next_obs - agent.obs_mean) * agent.obs_scale, action), -1)
@@ -284,7 +313,7 @@ def _improve(agent: Agent, obs: Tensor, x: Tensor, layers: list[Any], cfg: Confi
     """One step of the actor on ``alpha log pi - Q / scale + anchor |a - a_start|^2`` and one of the temperature."""
     num_actions = agent.actor.num_actions
     actor_obs = obs[:, : agent.actor.obs_size]
-    xi = torch.randn((obs.shape[0], num_actions), generator=agent.generator)
+    xi = agent.actor.noise(len(obs), matrices=1, generator=agent.generator)
     action, log_prob, mean = agent.actor.sample(actor_obs, xi)
     q, dq = action_gradient(
         layers, torch.cat((x[:, :-num_actions], action.detach()), -1), num_actions, reduce=cfg.actor_reduce

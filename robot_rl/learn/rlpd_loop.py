@@ -1,7 +1,7 @@
 """RLPD in a simulated world: act, remember, learn, step by step (Ball et al. 2023, algorithm 1).
 
-Knows: a ``VecEnv``, when to act at random, when a block of updates is due. Does not know: losses (``rlpd``), robots
-and their stores (``learner``).
+Knows: a ``VecEnv``, when to act at random, when gSDE draws anew (by the clock, never at resets), when a block of
+updates is due. Does not know: losses (``rlpd``), robots and their stores (``learner``).
 
 Shapes: N environments · D observation of the critic · A action.
 """
@@ -54,7 +54,8 @@ def train(
     with RunLog(out, cfg.total_steps, first_iteration=first, progress=progress) as log:
         while replay.total < cfg.total_steps:
             before = replay.total
-            action = _act(agent, obs, env, uniform=start is None and before < cfg.start_steps)
+            uniform = start is None and before < cfg.start_steps
+            action = _act(agent, obs, env, uniform=uniform, redraw=before // env.num_envs % cfg.sde_every == 0)
             step = env.step(action)
             replay.extend(_columns(obs, action, step))
             tracker.add(step.reward, step.terminated, step.truncated)
@@ -63,7 +64,7 @@ def train(
                 fix_statistics(
                     agent, torch.from_numpy(replay.split(replay.rows[: len(replay)])["obs"]), fresh_actor=start is None
                 )
-            for _ in range(_due(before, replay.total, cfg) if replay.total > cfg.start_steps else 0):
+            for _ in range(_due(replay.total, env.num_envs, cfg)):
                 metrics |= update(agent, draw(replay, prior, cfg, rng), cfg)
             if replay.total // cfg.log_every > before // cfg.log_every:
                 row = {f"loss/{name}": value for name, value in metrics.items()}
@@ -86,15 +87,22 @@ def _columns(obs: dict[str, Tensor], action: Tensor, step: Step) -> dict[str, Te
 
 
 @torch.no_grad()
-def _act(agent: Agent, obs: dict[str, Tensor], env: VecEnv, *, uniform: bool) -> Tensor:
-    shape = (env.num_envs, env.num_actions)
+def _act(agent: Agent, obs: dict[str, Tensor], env: VecEnv, *, uniform: bool, redraw: bool) -> Tensor:
+    n = env.num_envs
     if uniform:
-        return torch.rand(shape, generator=agent.generator) * 2.0 - 1.0
-    return agent.actor.sample(obs["policy"], torch.randn(shape, generator=agent.generator))[0]
+        return torch.rand((n, env.num_actions), generator=agent.generator) * 2.0 - 1.0
+    if agent.actor.exploration == "gaussian":
+        return agent.actor.sample(obs["policy"], agent.actor.noise(n, matrices=n, generator=agent.generator))[0]
+    if redraw or agent.noise is None:
+        agent.noise = agent.actor.noise(n, matrices=n, generator=agent.generator)
+    return agent.actor.sample(obs["policy"], agent.noise)[0]
 
 
-def _due(before: int, total: int, cfg: Config) -> int:
-    """Return the blocks that transitions ``before`` to ``total`` pay for; exact over time for any ratio."""
+def _due(total: int, num_envs: int, cfg: Config) -> int:
+    """Return the blocks that the segment ending at ``total`` transitions pays for; exact over time for any ratio."""
+    if total <= cfg.start_steps or total // num_envs % cfg.segment:
+        return 0
+    before = total - cfg.segment * num_envs
     return int(total * cfg.blocks_per_step) - int(before * cfg.blocks_per_step)
 
 
