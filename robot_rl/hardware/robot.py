@@ -47,6 +47,26 @@ class Safety:
 
 
 @dataclass(frozen=True, slots=True)
+class Symmetry:
+    """What each joint and foot becomes when the robot is seen in a mirror (left and right exchanged)."""
+
+    joints: tuple[str, ...]
+    """For each joint of the robot, in its order, the joint that it becomes; "-" in front turns the sign."""
+    feet: tuple[str, ...] = ()
+    """For each foot, the foot that it becomes."""
+
+    @property
+    def index(self) -> tuple[str, ...]:
+        """The joints' names without signs."""
+        return tuple(joint.removeprefix("-") for joint in self.joints)
+
+    @property
+    def sign(self) -> Floats:
+        """-1 where the sign turns, else 1."""
+        return tuple(-1.0 if joint.startswith("-") else 1.0 for joint in self.joints)
+
+
+@dataclass(frozen=True, slots=True)
 class Robot:
     """One robot model. Every per-joint tuple has J entries in the order of ``joints``."""
 
@@ -77,6 +97,8 @@ class Robot:
     floating_base: bool = True
     default_height_m: float = 0.0
     """Height of the base in the default pose [m]."""
+    symmetry: Symmetry | None = None
+    """How left and right are exchanged; None where the robot has no such symmetry, or nobody wrote it down."""
 
     def __post_init__(self) -> None:
         n = len(self.joints)
@@ -96,6 +118,8 @@ class Robot:
         unknown = sorted(set(self.passive) - set(self.joints))
         if unknown:
             raise ValueError(f"robot {self.name!r}: passive joints {unknown} are not among {list(self.joints)}")
+        if self.symmetry is not None:
+            _check_symmetry(self, self.symmetry)
 
     @property
     def actuated(self) -> tuple[str, ...]:
@@ -107,6 +131,34 @@ class Robot:
         if joint not in self.joints:
             raise ValueError(f"joint {joint!r} not on robot {self.name!r}; it has {list(self.joints)}")
         return self.joints.index(joint)
+
+
+def _check_symmetry(robot: Robot, symmetry: Symmetry) -> None:
+    """Raise ValueError unless it is its own inverse and maps the robot's pose, limits and feet to themselves."""
+    where = f"robot {robot.name!r}: symmetry"
+    for kind, given, names in (("joints", symmetry.index, robot.joints), ("feet", symmetry.feet, robot.feet)):
+        if sorted(given) != sorted(names):
+            raise ValueError(f"{where}.{kind} names {list(given)}; it must name each of {list(names)} once")
+        for name, other in zip(names, given, strict=True):
+            if given[names.index(other)] != name:
+                raise ValueError(
+                    f"{where}: {name!r} becomes {other!r}, but {other!r} becomes {given[names.index(other)]!r}"
+                )
+    for i, sign in enumerate(symmetry.sign):
+        j = robot.joints.index(symmetry.index[i])
+        bounds = (robot.pos_low[j], robot.pos_high[j])[:: 1 if sign > 0 else -1]
+        mirrored = {
+            "default_pos": (robot.default_pos[i], sign * robot.default_pos[j]),
+            "pos_low": (robot.pos_low[i], sign * bounds[0]),
+            "pos_high": (robot.pos_high[i], sign * bounds[1]),
+            "sign": (sign, symmetry.sign[j]),
+        }
+        for what, (own, seen) in mirrored.items():
+            if abs(own - seen) > 1e-9:
+                raise ValueError(
+                    f"{where}: joint {robot.joints[i]!r} has {what} {own}; in the mirror "
+                    f"{symmetry.joints[i]!r} has {seen}"
+                )
 
 
 def read_robot(folder: Path) -> Robot:
@@ -124,6 +176,7 @@ def read_robot(folder: Path) -> Robot:
             raise ValueError(f"{path} is not TOML: {error}") from error
     safety = raw.pop("safety", None)
     joints = raw.pop("joints", None)
+    symmetry = raw.pop("symmetry", None)
     if not isinstance(safety, dict) or not isinstance(joints, dict):
         raise ValueError(f"{path} needs the tables [joints] and [safety]")
     names = joints.pop("names", None)
@@ -132,6 +185,8 @@ def read_robot(folder: Path) -> Robot:
     values: dict[str, Any] = {**raw, **joints, "joints": names}
     values["mjcf"] = folder / str(values.get("mjcf", ""))
     values["safety"] = _build(Safety, safety, f"{path} [safety]")
+    if symmetry is not None:
+        values["symmetry"] = _build(Symmetry, symmetry, f"{path} [symmetry]")
     return _build(Robot, values, str(path))
 
 

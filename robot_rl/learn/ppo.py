@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robot_rl.learn import checkpoint, gsde, targets
+from robot_rl.learn import checkpoint, gsde, symmetry, targets
 from robot_rl.learn.nets import Actor, Critic
 from robot_rl.learn.rollout import Rollout, require_finite
 from robot_rl.learn.surrogate import gaussian_kl, surrogate_loss, value_loss
@@ -59,6 +59,10 @@ class Config:
     """Means of u beyond this are penalised; tanh(2) = 0.96."""
     mean_bound_coef: float = 1e-2
     """Weight of that penalty, on the squared excess."""
+    symmetry: str = "none"
+    """Left and right: none, augment (mirrored samples), loss (mirror loss) or both."""
+    symmetry_coef: float = 1.0
+    """Weight of the mirror loss."""
     learning_rate: float = 1e-3
     """Adam's for the actor, at the start."""
     critic_learning_rate: float = 1e-3
@@ -107,6 +111,8 @@ class Config:
         for name in ("discount", "trace"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"ppo config: {name} is {getattr(self, name)}; it must lie in [0, 1]")
+        if self.symmetry not in symmetry.CHOICES:
+            raise ValueError(f"ppo config: no symmetry {self.symmetry!r}; the choices are {symmetry.CHOICES}")
 
 
 @dataclass(slots=True)
@@ -122,6 +128,8 @@ class Agent:
     train_s: float = 0.0
     sizes: dict[str, int] = field(default_factory=dict)
     """Widths of the observation groups and ``action``."""
+    mirror: symmetry.Mirror | None = None
+    """How the world is mirrored, where ``Config.symmetry`` asks; not stored, the world's to give."""
 
 
 def make_agent(cfg: Config, sizes: dict[str, int], device: torch.device | str = "cpu") -> Agent:
@@ -183,6 +191,9 @@ def as_batch(agent: Agent, rollout: Rollout, cfg: Config) -> dict[str, Tensor]:
         "std": rollout.std.flatten(0, 1), "value": value.flatten(), "ret": ret.flatten(),
         "advantage": advantage.flatten(),
     }  # fmt: skip
+    if cfg.symmetry != "none":
+        assert agent.mirror is not None, "symmetry: the agent has no mirror"
+        batch |= symmetry.images(agent.mirror, rollout, agent.actor.norm, agent.critic.norm)
     require_finite(batch)
     batch["log_prob"] = gsde.log_prob(batch["u"], batch["mean"], batch["std"])
     return batch
@@ -190,19 +201,26 @@ def as_batch(agent: Agent, rollout: Rollout, cfg: Config) -> dict[str, Tensor]:
 
 def losses(agent: Agent, mb: dict[str, Tensor], cfg: Config) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the loss of one minibatch and its parts (detached)."""
-    mean, std = agent.actor.distribution(mb["obs"])
-    ratio = (gsde.log_prob(mb["u"], mean, std) - mb["log_prob"]).exp()
-    policy = surrogate_loss(ratio, mb["advantage"], clip=cfg.clip)
+    rows = mb["u"].shape[0]
+    all_ = symmetry.augmented(mb, agent.mirror) if agent.mirror and cfg.symmetry in ("augment", "both") else mb
+    means, stds = agent.actor.distribution(all_["obs"])
+    ratio = (gsde.log_prob(all_["u"], means, stds) - all_["log_prob"]).exp()
+    policy = surrogate_loss(ratio, all_["advantage"], clip=cfg.clip)
     value = value_loss(
-        agent.critic(mb["critic_obs"]), mb["value"], mb["ret"], clip=cfg.clip if cfg.clip_value else None
+        agent.critic(all_["critic_obs"]), all_["value"], all_["ret"], clip=cfg.clip if cfg.clip_value else None
     )
+    mean, std = means[:rows], stds[:rows]  # of the originals
     entropy = gsde.entropy(std).mean()
     bound = (mean.abs() - cfg.mean_bound).clamp(min=0.0).square().sum(-1).mean()
     loss = policy + cfg.value_coef * value - cfg.entropy_coef * entropy + cfg.mean_bound_coef * bound
+    parts = {"policy_loss": policy, "value_loss": value, "entropy": entropy, "mean_bound": bound}
+    if agent.mirror is not None and cfg.symmetry != "none":
+        image = means[rows:] if len(means) > rows else agent.actor.distribution(mb["mirror_obs"])[0]
+        parts["asymmetry"] = asymmetry = symmetry.mirror_loss(mean, image, agent.mirror)
+        loss = loss + cfg.symmetry_coef * asymmetry if cfg.symmetry in ("loss", "both") else loss
     with torch.no_grad():
         kl = gaussian_kl(mb["mean"], mb["std"], mean, std).mean()
-        clipped = ((ratio - 1.0).abs() > cfg.clip).to(ratio.dtype).mean()
-    parts = {"policy_loss": policy, "value_loss": value, "entropy": entropy, "mean_bound": bound}
+        clipped = ((ratio[:rows] - 1.0).abs() > cfg.clip).to(ratio.dtype).mean()
     return loss, {k: v.detach() for k, v in parts.items()} | {"kl": kl, "clip_fraction": clipped}
 
 

@@ -16,16 +16,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from robot_rl.hardware.symmetry import Reflections
 from robot_rl.learn import checkpoint
 from robot_rl.learn.env import VecEnv
 from robot_rl.learn.metrics import EpisodeTracker, RunLog
 from robot_rl.learn.ppo import Agent, Config, as_batch, make_agent, pack, unpack, update
 from robot_rl.learn.rollout import Rollout, Staggered, collect, start_rollout
+from robot_rl.learn.symmetry import Mirror, make_mirror
 
 _log = logging.getLogger(__name__)
 
 
-def train(cfg: Config, env: VecEnv, out: Path, *, resume: bool = False, progress: bool = True) -> Agent:
+def train(
+    cfg: Config,
+    env: VecEnv,
+    out: Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    reflections: Reflections | None = None,
+) -> Agent:
     """Learn until ``total_steps`` or ``max_minutes`` and return the agent.
 
     Writes ``out/checkpoints/*.npz``, ``out/metrics.jsonl`` and TensorBoard events beside it.
@@ -36,14 +46,16 @@ def train(cfg: Config, env: VecEnv, out: Path, *, resume: bool = False, progress
         out: Folder of the run; made if missing.
         resume: Go on from the newest checkpoint in ``out``; exact where ``env`` is ``checkpoint.Restorable``.
         progress: Whether to show a progress bar on the terminal.
+        reflections: What the world looks like in a mirror; wanted where ``cfg.symmetry`` is not "none".
 
     Raises:
-        ValueError: ``resume`` without a checkpoint, or a fresh run in a folder that has one.
+        ValueError: ``resume`` without a checkpoint, a fresh run in a folder that has one, or no reflections.
         FloatingPointError: Something is not finite; ``out/checkpoints/last_good.npz`` holds the last good weights.
     """
     _set_torch(cfg)
     folder = out / "checkpoints"
     agent, tracker, obs = _resume(cfg, env, folder) if resume else _begin(cfg, env, folder)
+    agent.mirror = _mirror(cfg, env, reflections, obs["policy"].device)
     rollout = start_rollout(obs, cfg.num_steps, env.num_actions)
     steps_per_iteration = cfg.num_steps * env.num_envs
     with RunLog(out, cfg.total_steps, first_iteration=agent.iteration, progress=progress) as log:
@@ -75,6 +87,14 @@ def train(cfg: Config, env: VecEnv, out: Path, *, resume: bool = False, progress
                 checkpoint.prune(folder, keep=2, every=cfg.keep_every)
         _save(cfg, agent, tracker, env, obs, checkpoint.numbered(folder, agent.iteration))
     return agent
+
+
+def _mirror(cfg: Config, env: VecEnv, given: Reflections | None, device: torch.device) -> Mirror | None:
+    if cfg.symmetry == "none":
+        return None
+    if given is None:
+        raise ValueError(f"symmetry is {cfg.symmetry!r}, but the world came without reflections; the choice is 'none'")
+    return make_mirror(given, {**env.obs_sizes, "action": env.num_actions}, device)
 
 
 def _begin(cfg: Config, env: VecEnv, folder: Path) -> tuple[Agent, EpisodeTracker, dict[str, Tensor]]:
