@@ -64,18 +64,23 @@ class Episodes:
     """Sum over all steps but the first of ((a_t - a_{t-1}) / 2)^2, mean over actions, whose range is 2, (E,)."""
     violated: dict[str, np.ndarray] = field(default_factory=dict)
     """Control steps of the whole episode that broke each constraint of the task, (E,) per name."""
+    terms: dict[str, np.ndarray] = field(default_factory=dict)
+    """Sum over the whole episode of each reward term, weighted, (E,) per name; together they are ``returns``."""
 
     def summary(self) -> dict[str, Any]:
         """Return the numbers that policies are compared by.
 
-        ``return_ci95`` is half the width of the interval; ``continuity_cost`` is 0 for a constant command and 100 from
-        limit to limit every step (Raffin et al. 2021, section 4.1).
+        ``return_ci95`` is half the width of the interval; ``rewards`` are the weighted terms per second of life and
+        ``tracking_reward`` the sum of those called ``track_...``; ``continuity_cost`` is 0 for a constant command and
+        100 from limit to limit every step (Raffin et al. 2021, section 4.1).
         """
         n = len(self.returns)
         counted = int(self.steps.sum())
         moves = counted > 0 and bool(np.isfinite(self.lin_vel).all())
         total, changes = float(self.all_steps.sum()), float((self.all_steps - 1.0).sum())
         rates = {name: float(count.sum()) / total for name, count in self.violated.items()}
+        gains = {name: float(value.sum() / self.length_s.sum()) for name, value in self.terms.items()}
+        tracking = [value for name, value in gains.items() if name.startswith("track_")]
         return {
             "episodes": n,
             "fall_rate": float(self.fell.mean()),
@@ -84,16 +89,19 @@ class Episodes:
             "return_mean": float(self.returns.mean()),
             "return_ci95": float(1.96 * self.returns.std(ddof=1) / np.sqrt(n)) if n > 1 else None,
             "continuity_cost": 100.0 * float(self.action_change.sum()) / changes if changes > 0 else None,
+            "tracking_reward": sum(tracking) if tracking else None,
+            "rewards": gains,
         } | ({"violations": rates} if rates else {})
 
     def where(self, mask: np.ndarray) -> Episodes:
         """Return the episodes of ``mask``, (E,) bool."""
-        arrays = (getattr(self, name)[mask] for name in _ARRAYS)
-        counted = {name: count[mask] for name, count in self.violated.items()}
-        return Episodes(*arrays, violated=counted)
+        arrays = {name: getattr(self, name)[mask] for name in _ARRAYS}
+        groups = {name: {key: x[mask] for key, x in getattr(self, name).items()} for name in _GROUPS}
+        return Episodes(**arrays, **groups)
 
 
-_ARRAYS = tuple(f.name for f in dataclasses.fields(Episodes) if f.name != "violated")
+_GROUPS = ("violated", "terms")
+_ARRAYS = tuple(f.name for f in dataclasses.fields(Episodes) if f.name not in _GROUPS)
 
 
 def evaluate(policy: Path | str, **options: Any) -> dict[str, Any]:
@@ -241,9 +249,11 @@ def run_world(
     """
     n, settle = world.num_envs, round(SETTLE_S / world.dt_s)
     returns, length_s, steps, lin_vel, yaw_rate, all_steps, changes = np.zeros((7, n))
-    found = Episodes(commands, np.zeros(n, bool), returns, length_s, steps, lin_vel, yaw_rate, all_steps, changes)
-    if constraints:
-        found = dataclasses.replace(found, violated={name: np.zeros(n) for name in constraints.terms})
+    violated = {name: np.zeros(n) for name in constraints.terms} if constraints else {}
+    terms = {name: np.zeros(n) for name in world.task.rewards}
+    found = Episodes(
+        commands, np.zeros(n, bool), returns, length_s, steps, lin_vel, yaw_rate, all_steps, changes, violated, terms
+    )
     world.commands.fixed = commands
     obs, alive, action = world.reset()["policy"], np.ones(n, bool), np.zeros((n, world.num_actions))
     for step in range(limit):
@@ -252,6 +262,8 @@ def run_world(
             action[i] = policy.infer(obs[i])
         result = world.step(action)
         found.returns[alive] += result.reward[alive]
+        for name, reward in world.task.rewards.items():
+            found.terms[name][alive] += (reward.weight * world.dt_s * reward.term(result.outcome))[alive]
         found.length_s[alive] += world.dt_s
         found.all_steps[alive] += 1
         if step:
@@ -287,9 +299,12 @@ def velocity_error(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
 
 def join(parts: Sequence[Episodes]) -> Episodes:
     """Return the episodes of all parts, in order."""
-    arrays = (np.concatenate([getattr(p, name) for p in parts]) for name in _ARRAYS)
-    counted = {name: np.concatenate([p.violated[name] for p in parts]) for name in parts[0].violated}
-    return Episodes(*arrays, violated=counted)
+    arrays = {name: np.concatenate([getattr(p, name) for p in parts]) for name in _ARRAYS}
+    groups = {
+        name: {key: np.concatenate([getattr(p, name)[key] for p in parts]) for key in getattr(parts[0], name)}
+        for name in _GROUPS
+    }
+    return Episodes(**arrays, **groups)
 
 
 def slice_of(progress: Progress | None, k: int, parts: int, limit: int) -> Progress:

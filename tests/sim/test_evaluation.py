@@ -25,7 +25,10 @@ from robot_rl.sim.world import World
 
 POLICIES = Path(__file__).parents[1] / "golden" / "policies"
 GO2, CARTPOLE = POLICIES / "go2_tiny.onnx", POLICIES / "cartpole_tiny.onnx"
-KEYS = ("episodes", "fall_rate", "lin_vel_error", "yaw_rate_error", "return_mean", "return_ci95", "continuity_cost")
+KEYS = (
+    "episodes", "fall_rate", "lin_vel_error", "yaw_rate_error", "return_mean", "return_ci95", "continuity_cost",
+    "tracking_reward", "rewards",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -69,6 +72,7 @@ def test_the_summary_counts_steps_and_episodes() -> None:
         yaw_rate=np.array([0.0, 2.0]),
         all_steps=np.array([80.0, 60.0]),
         action_change=np.array([0.5, 0.88]),
+        terms={"track_x": np.array([1.4, 2.8]), "other": np.array([-0.4, 0.2])},
     )
     summary = episodes.summary()
     assert tuple(summary) == KEYS
@@ -80,6 +84,8 @@ def test_the_summary_counts_steps_and_episodes() -> None:
         "return_mean": 2.0,
         "return_ci95": pytest.approx(1.96),  # std sqrt(2), over sqrt(2)
         "continuity_cost": pytest.approx(1.0),  # 79 and 59 changes
+        "tracking_reward": pytest.approx(1.5),  # 4.2 in 2.8 s
+        "rewards": {"track_x": pytest.approx(1.5), "other": pytest.approx(-0.2 / 2.8)},
     }
     assert episodes.where(np.array([True, False])).summary()["return_ci95"] is None
 
@@ -109,6 +115,7 @@ def test_every_command_of_the_grid_gets_its_share_and_the_first_second_is_left_o
     assert stayed.any()
     assert set(episodes.steps[stayed].tolist()) == {10.0}  # 1.2 s less 1 s at 50 Hz
     np.testing.assert_allclose(episodes.length_s[stayed], short)
+    np.testing.assert_allclose(sum(episodes.terms.values()), episodes.returns, rtol=1e-4)
 
 
 def test_a_seed_repeats_and_another_differs(short: float) -> None:

@@ -19,7 +19,9 @@ TITLES = {
     "fall_rate": ("falls", "%"),
     "lin_vel_error": ("velocity error", "m/s"),
     "yaw_rate_error": ("yaw rate error", "rad/s"),
+    "tracking_reward": ("tracking reward", "1/s"),
     "return_mean": ("return", ""),
+    "continuity_cost": ("continuity cost", ""),
 }
 """Numbers of a summary that the table begins with: title and unit."""
 
@@ -52,7 +54,7 @@ def aggregate(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float | None
     """
     found: dict[str, dict[str, list[float]]] = {}
     for row in rows:
-        numbers = {name: row[name] for name in TITLES if row[name] is not None}
+        numbers = {name: row[name] for name in TITLES if row.get(name) is not None}
         numbers |= {f"violation/{name}": rate for name, rate in row.get("violations", {}).items()}
         for name, value in numbers.items():
             found.setdefault(row["recipe"], {}).setdefault(name, []).append(float(value))

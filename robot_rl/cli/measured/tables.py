@@ -31,6 +31,10 @@ def of_episodes(policy: Path, episodes: Episodes) -> Iterator[RenderableType]:
     summary = episodes.summary()
     table.add_row("all", *_cells(summary), style="bold")
     yield table
+    gains = _table("rewards", "term", "per second")
+    for name, value in summary["rewards"].items():
+        gains.add_row(name, f"{value:.3f}")
+    yield gains
     if "violations" in summary:
         broken = _table("violations", "constraint", "steps beyond the limit")
         for name, rate in summary["violations"].items():
