@@ -95,9 +95,9 @@ class Episodes:
 
     def where(self, mask: np.ndarray) -> Episodes:
         """Return the episodes of ``mask``, (E,) bool."""
-        arrays = {name: getattr(self, name)[mask] for name in _ARRAYS}
-        groups = {name: {key: x[mask] for key, x in getattr(self, name).items()} for name in _GROUPS}
-        return Episodes(**arrays, **groups)
+        chosen: dict[str, Any] = {name: getattr(self, name)[mask] for name in _ARRAYS}
+        chosen |= {name: {key: x[mask] for key, x in getattr(self, name).items()} for name in _GROUPS}
+        return Episodes(**chosen)
 
 
 _GROUPS = ("violated", "terms")
@@ -299,12 +299,11 @@ def velocity_error(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
 
 def join(parts: Sequence[Episodes]) -> Episodes:
     """Return the episodes of all parts, in order."""
-    arrays = {name: np.concatenate([getattr(p, name) for p in parts]) for name in _ARRAYS}
-    groups = {
-        name: {key: np.concatenate([getattr(p, name)[key] for p in parts]) for key in getattr(parts[0], name)}
-        for name in _GROUPS
-    }
-    return Episodes(**arrays, **groups)
+    whole: dict[str, Any] = {name: np.concatenate([getattr(p, name) for p in parts]) for name in _ARRAYS}
+    for name in _GROUPS:
+        keys = getattr(parts[0], name)
+        whole[name] = {key: np.concatenate([getattr(p, name)[key] for p in parts]) for key in keys}
+    return Episodes(**whole)
 
 
 def slice_of(progress: Progress | None, k: int, parts: int, limit: int) -> Progress:
