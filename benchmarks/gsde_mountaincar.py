@@ -159,8 +159,8 @@ def _markdown(cells: Sequence[Cell]) -> str:
         "# gSDE on MountainCarContinuous-v0, SAC, by the interval between draws",
         "",
         f"`robot-rl bench gsde_mountaincar` · {steps:,} steps, {seeds} seeds, mean ± standard error. Return: "
-        f"{EPISODES} deterministic episodes after training. C: continuity cost of the actions executed *in training*, noise "
-        "included (0 constant, 100 limit to limit every step). Paper: Raffin et al. 2021, supplement, table 2 "
+        f"{EPISODES} deterministic episodes after training. C: continuity cost of the actions executed *in training*, "
+        "noise included (0 constant, 100 limit to limit every step). Paper: Raffin et al. 2021, supplement, table 2 "
         "(60 000 steps, 10 runs, its own SAC settings).",
         "",
         "| noise | return | paper | C of training | paper | C tested | first top of the hill [steps] |",
