@@ -67,7 +67,8 @@ class GymWorld:
 
     def step(self, action: Tensor) -> EnvStep:
         """Apply raw actions in [-1, 1], (N, A), scaled to the environment's own bounds."""
-        rows = [env.step(a) for env, a in zip(self.envs, self._scaled(action.numpy()), strict=True)]
+        sent = to_box(action.numpy(), self._action_space)
+        rows = [env.step(a) for env, a in zip(self.envs, sent, strict=True)]
         next_obs = _group([row[0] for row in rows])
         reward = np.array([row[1] for row in rows], dtype=np.float32)
         terminated = np.array([row[2] for row in rows])
@@ -103,11 +104,11 @@ class GymWorld:
         self._returns[ids], self._lengths[ids] = 0.0, 0
         return obs, log
 
-    def _scaled(self, raw: NDArray[Any]) -> NDArray[Any]:
-        """Map [-1, 1] onto the Box, in its shape and type, (N, ...)."""
-        space = self._action_space
-        share = (np.clip(raw, -1.0, 1.0).reshape(-1, *space.shape) + 1.0) / 2.0
-        return (space.low + share * (space.high - space.low)).astype(space.dtype)
+
+def to_box(raw: NDArray[Any], space: Box) -> NDArray[Any]:
+    """Map raw actions in [-1, 1], (N, A), onto the Box, in its shape and type, (N, ...)."""
+    share = (np.clip(raw, -1.0, 1.0).reshape(-1, *space.shape) + 1.0) / 2.0
+    return (space.low + share * (space.high - space.low)).astype(space.dtype)
 
 
 class TaskEnv(gymnasium.Env[Floats, Floats]):
