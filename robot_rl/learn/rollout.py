@@ -54,6 +54,8 @@ class Rollout:
     """Flat indices t * N + n of truncated steps, (M,) in pieces."""
     cut_obs: list[Tensor] = field(default_factory=list)
     """The critic's observations of their true successors, (M, D) in the same pieces."""
+    successor: dict[str, Tensor] = field(default_factory=dict)
+    """Raw observations after each step and before any reset, (T, N, D); only of the groups put in here."""
 
     @property
     def critic_group(self) -> str:
@@ -133,6 +135,8 @@ def collect(
         step = env.step(torch.tanh(u))
         env_s += time.perf_counter() - began
         rollout.reward[t], rollout.terminated[t], rollout.truncated[t] = step.reward, step.terminated, step.truncated
+        for name, buffer in rollout.successor.items():
+            buffer[t] = step.next_obs[name]
         cut = step.truncated.nonzero().squeeze(-1)
         if cut.numel():
             rollout.cut_at.append(cut + t * n)
@@ -144,7 +148,20 @@ def collect(
     rollout.last = {name: x.clone() for name, x in obs.items()}
     require_finite({f"obs/{k}": v for k, v in rollout.obs.items()} | {"reward": rollout.reward, "u": rollout.u})
     require_finite({f"last_obs/{k}": v for k, v in rollout.last.items()})
-    return rollout.last, {k: sum(v) / len(v) for k, v in sums.items()} | {"time/env_s": env_s}
+    log = {k: sum(v) / len(v) for k, v in sums.items()}
+    return rollout.last, log | {"time/env_s": env_s, "policy/continuity_cost": continuity_cost(rollout)}
+
+
+def continuity_cost(rollout: Rollout) -> float:
+    """Return ``100 E[((a_{t+1} - a_t) / 2)^2]`` of the executed actions ``tanh(u)`` within episodes (arXiv:2005.05719).
+
+    Of training, exploration included: a measure of wear. 0 is a constant command, 100 from limit to limit every step.
+    """
+    if rollout.u.shape[0] < 2:
+        return 0.0
+    change = (torch.tanh(rollout.u).diff(dim=0) / 2.0).square().mean(-1)  # (T-1, N)
+    within = ~((rollout.terminated >= 1.0) | rollout.truncated)[:-1]
+    return 100.0 * float(change[within].mean()) if bool(within.any()) else 0.0
 
 
 def require_finite(tensors: Mapping[str, Tensor]) -> None:
