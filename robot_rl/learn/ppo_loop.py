@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,39 +55,73 @@ def train(
     """
     _set_torch(cfg)
     folder = out / "checkpoints"
-    agent, tracker, obs = _resume(cfg, env, folder) if resume else _begin(cfg, env, folder)
-    agent.mirror = _mirror(cfg, env, reflections, obs["policy"].device)
-    rollout = start_rollout(obs, cfg.num_steps, env.num_actions)
-    steps_per_iteration = cfg.num_steps * env.num_envs
+    run = _resume(cfg, env, folder) if resume else _begin(cfg, env, folder)
+    agent, tracker = run.agent, run.tracker
+    agent.mirror = _mirror(cfg, env, reflections, run.obs["policy"].device)
     with RunLog(out, cfg.total_steps, first_iteration=agent.iteration, progress=progress) as log:
         while agent.steps < cfg.total_steps and not 0.0 < cfg.max_minutes <= agent.train_s / 60.0:
-            began = time.perf_counter()
             try:
-                obs, row = collect(agent.actor, env, obs, rollout, tracker, agent.generator, sde_every=cfg.sde_every)
-                collected = time.perf_counter()
-                agent.steps += steps_per_iteration
-                if cfg.normalise and float(agent.actor.norm.count) == 0.0:
-                    _normalise(agent, rollout)
-                    continue
-                row |= update(agent, as_batch(agent, rollout, cfg), cfg)
+                row = iterate(run, cfg)
             except FloatingPointError as error:
-                _save(cfg, agent, tracker, env, obs, folder / "last_good.npz")
+                _save(cfg, run, folder / "last_good.npz")
                 raise FloatingPointError(f"{error}; last good weights: {folder / 'last_good.npz'}") from error
-            if cfg.normalise:
-                _normalise(agent, rollout)
-            ended = time.perf_counter()
-            agent.iteration += 1
-            agent.train_s += ended - began
-            row |= {
-                "time/fps": steps_per_iteration / (ended - began), "time/collect_s": collected - began,
-                "time/update_s": ended - collected, "time/train_s": agent.train_s,
-            }  # fmt: skip
+            if not row:
+                continue
             log.write(agent.iteration, agent.steps, row | tracker.means())
             if agent.iteration % cfg.save_every == 0:
-                _save(cfg, agent, tracker, env, obs, checkpoint.numbered(folder, agent.iteration))
+                _save(cfg, run, checkpoint.numbered(folder, agent.iteration))
                 checkpoint.prune(folder, keep=2, every=cfg.keep_every)
-        _save(cfg, agent, tracker, env, obs, checkpoint.numbered(folder, agent.iteration))
+        _save(cfg, run, checkpoint.numbered(folder, agent.iteration))
     return agent
+
+
+@dataclass(slots=True)
+class Run:
+    """A world and a learner on their way."""
+
+    agent: Agent
+    env: VecEnv
+    tracker: EpisodeTracker
+    obs: dict[str, Tensor]
+    """Where the world stands, (N, D) per group."""
+    rollout: Rollout
+
+
+def start(cfg: Config, env: VecEnv) -> Run:
+    """Reset the world and build a fresh learner for it."""
+    obs = env.reset()
+    if isinstance(env, Staggered):
+        env.stagger()
+    agent = make_agent(cfg, {**env.obs_sizes, "action": env.num_actions}, obs["policy"].device)
+    return Run(agent, env, EpisodeTracker(env.num_envs), obs, start_rollout(obs, cfg.num_steps, env.num_actions))
+
+
+def iterate(run: Run, cfg: Config) -> dict[str, float]:
+    """Collect a rollout, learn from it, and return what was measured; nothing where it only fed the normaliser.
+
+    Raises:
+        FloatingPointError: Something is not finite; the weights are the last good ones.
+    """
+    agent, env, rollout = run.agent, run.env, run.rollout
+    steps, began = cfg.num_steps * env.num_envs, time.perf_counter()
+    run.obs, row = collect(
+        agent.actor, env, run.obs, rollout, run.tracker, agent.generator, sde_every=cfg.sde_every
+    )  # fmt: skip
+    collected = time.perf_counter()
+    agent.steps += steps
+    if cfg.normalise and float(agent.actor.norm.count) == 0.0:
+        _normalise(agent, rollout)
+        return {}
+    row |= update(agent, as_batch(agent, rollout, cfg), cfg)
+    if cfg.normalise:
+        _normalise(agent, rollout)
+    ended = time.perf_counter()
+    agent.iteration += 1
+    agent.train_s += ended - began
+    return row | {
+        "time/fps": steps / (ended - began), "time/collect_s": collected - began,
+        "time/update_s": ended - collected, "time/train_s": agent.train_s,
+    }  # fmt: skip
 
 
 def _mirror(cfg: Config, env: VecEnv, given: Reflections | None, device: torch.device) -> Mirror | None:
@@ -97,17 +132,13 @@ def _mirror(cfg: Config, env: VecEnv, given: Reflections | None, device: torch.d
     return make_mirror(given, {**env.obs_sizes, "action": env.num_actions}, device)
 
 
-def _begin(cfg: Config, env: VecEnv, folder: Path) -> tuple[Agent, EpisodeTracker, dict[str, Tensor]]:
+def _begin(cfg: Config, env: VecEnv, folder: Path) -> Run:
     if checkpoint.latest(folder) is not None:
         raise ValueError(f"{folder} already holds checkpoints; resume the run or choose another folder")
-    obs = env.reset()
-    if isinstance(env, Staggered):
-        env.stagger()
-    agent = make_agent(cfg, {**env.obs_sizes, "action": env.num_actions}, obs["policy"].device)
-    return agent, EpisodeTracker(env.num_envs), obs
+    return start(cfg, env)
 
 
-def _resume(cfg: Config, env: VecEnv, folder: Path) -> tuple[Agent, EpisodeTracker, dict[str, Tensor]]:
+def _resume(cfg: Config, env: VecEnv, folder: Path) -> Run:
     path = checkpoint.latest(folder)
     if path is None:
         raise ValueError(f"nothing to resume: no checkpoint in {folder}")
@@ -121,7 +152,7 @@ def _resume(cfg: Config, env: VecEnv, folder: Path) -> tuple[Agent, EpisodeTrack
         obs = {name: x.to(obs[name].device) for name, x in tree["obs"].items()}
         tracker.restore(tree["tracker"])
     _log.info("resumed %s at iteration %d", path, agent.iteration)
-    return agent, tracker, obs
+    return Run(agent, env, tracker, obs, start_rollout(obs, cfg.num_steps, env.num_actions))
 
 
 def _check_shape(path: Path, tree: dict[str, Any], cfg: Config, sizes: dict[str, int]) -> None:
@@ -134,12 +165,9 @@ def _check_shape(path: Path, tree: dict[str, Any], cfg: Config, sizes: dict[str,
             raise ValueError(f"{path} was trained with {name} = {stored}; the recipe says {wanted}")
 
 
-def _save(cfg: Config, agent: Agent, tracker: EpisodeTracker, env: VecEnv, obs: dict[str, Tensor], path: Path) -> None:
-    tree = pack(agent, cfg) | {
-        "tracker": tracker.snapshot(), "obs": obs,
-        "env": env.snapshot() if isinstance(env, checkpoint.Restorable) else None,
-    }  # fmt: skip
-    checkpoint.save(path, tree)
+def _save(cfg: Config, run: Run, path: Path) -> None:
+    env = run.env.snapshot() if isinstance(run.env, checkpoint.Restorable) else None
+    checkpoint.save(path, pack(run.agent, cfg) | {"tracker": run.tracker.snapshot(), "obs": run.obs, "env": env})
 
 
 def _normalise(agent: Agent, rollout: Rollout) -> None:
