@@ -17,13 +17,13 @@ import tyro
 
 from robot_rl import zoo
 from robot_rl.cli import train
-from robot_rl.cli.measured import cards
+from robot_rl.cli.measured import cards, curves
 from robot_rl.sim.evaluation import evaluate
 
 
 @dataclass(frozen=True)
 class Args:
-    """Train recipes with several seeds, or reuse what is there, and write compare.md, .json and .svg.
+    """Train recipes with several seeds, or reuse what is there; write compare.md, .json, .svg and curves.svg.
 
     For example: robot-rl compare go2_walk_ppo go2_walk_cat --task go2_velocity_cat --out runs/cat_vs_ppo
     """
@@ -35,7 +35,8 @@ class Args:
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of the trainings."""
     use: tuple[str, ...] = ()
-    """Policies that need no training, recipe:seed=file or recipe:seed=name of a released policy."""
+    """Policies that need no training, recipe:seed=file or recipe:seed=name of a released policy; curves are drawn where
+    the run's metrics lie beside the file."""
     episodes: int = 200
     """Episodes per policy, undisturbed, over the grid of commands."""
     total_steps: int | None = None
@@ -57,23 +58,26 @@ def run(args: Args) -> int:
     zoo.load("sim", f"tasks/{task}")  # a wrong name fails before hours of training
     ready = parse_use(args.use, args.recipes, args.seeds)
     rows: list[dict[str, Any]] = []
+    runs: dict[str, list[curves.Curves]] = {recipe: [] for recipe in args.recipes}
     for seed in args.seeds:
         for recipe in args.recipes:
             policy = ready.get((recipe, seed)) or args.out / recipe / f"seed{seed}" / train.POLICY_FILE
             if not policy.is_file() and (code := _train(args, recipe, seed, policy.parent)):
                 return code
             print(f"measuring {policy}", file=sys.stderr)
+            runs[recipe].append(curves.read_curves(policy.parent))
             rows.append(
                 {
                     "recipe": recipe,
                     "seed": seed,
                     "policy": str(policy),
                     "sha256": hashlib.sha256(policy.read_bytes()).hexdigest(),
+                    "training_cost": curves.mean_cost(runs[recipe][-1]),
                     **evaluate(policy, episodes=args.episodes, task=task, threads=args.threads),
                 }
             )
     about = {"task": task, "episodes": args.episodes, "command": shlex.join(["robot-rl", *sys.argv[1:]])}
-    for path in cards.write(args.out, about, rows):
+    for path in cards.write(args.out, about, rows, runs):
         print(path)
     return 0
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from robot_rl.cli import compare
-from robot_rl.cli.measured import cards
+from robot_rl.cli.measured import cards, curves
 
 RELEASED = "go2_walk_ppo"
 
@@ -62,6 +62,41 @@ def test_a_recipe_is_trained_once_and_a_ready_policy_never(tmp_path: Path, capsy
     capsys.readouterr()
     assert compare.run(args) == 0 and policy.stat().st_mtime_ns == made
     assert str(tmp_path / "compare.md") in capsys.readouterr().out
+
+
+def metrics(cost: float, steps: int) -> str:
+    """A run of ten iterations whose return climbs to 10; the first has ended no episode."""
+    rows = [
+        {
+            "iteration": i,
+            "steps": steps * i // 10,
+            "policy/continuity_cost": cost,
+            "violation/x": 0.5,
+            "violation/y": 0.1,
+        }
+        | ({"episode/return": float(i)} if i > 1 else {})
+        for i in range(1, 11)
+    ]
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def test_curves_are_means_over_what_all_seeds_cover(tmp_path: Path) -> None:
+    for name, cost, steps in (("a", 2.0, 1000), ("b", 4.0, 500)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.jsonl").write_text(metrics(cost, steps), encoding="utf-8")
+    a, b = (curves.read_curves(tmp_path / name) for name in "ab")
+    assert curves.read_curves(tmp_path / "none") == {} and curves.mean_cost({}) is None
+    assert curves.mean_cost(a) == 2.0 and a["violation/"][0] == pytest.approx(60.0)
+    steps, cost = curves.common_grid([a, b], "policy/continuity_cost")
+    assert steps[-1] < 500 and cost.shape == (2, 100)
+    assert cost.mean(0).tolist() == [3.0] * 100
+    returns = curves.common_grid([a, b], "episode/return")[1]
+    assert returns[:, -1].tolist() == [5.0, 10.0]
+    paths = cards.write(
+        tmp_path / "new", {"task": "t", "episodes": 1, "command": "c"}, rows(), {"a": [a, b], "b": [{}]}
+    )
+    assert [p.name for p in paths] == ["compare.json", "compare.md", "compare.svg", "curves.svg"]
+    assert "](curves.svg)" in paths[1].read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from robot_rl.cli.measured import curves
 from robot_rl.data.atomic import write_whole
 
 TITLES = {
@@ -22,26 +23,34 @@ TITLES = {
     "tracking_reward": ("tracking reward", "1/s"),
     "return_mean": ("return", ""),
     "continuity_cost": ("continuity cost", ""),
+    "training_cost": ("continuity cost of training", ""),
 }
 """Numbers of a summary that the table begins with: title and unit."""
 
 Row = Mapping[str, Any]
 
 
-def write(folder: Path, about: Row, rows: Sequence[Row]) -> list[Path]:
+def write(
+    folder: Path, about: Row, rows: Sequence[Row], runs: Mapping[str, Sequence[curves.Curves]] | None = None
+) -> list[Path]:
     """Write ``compare.json``, ``compare.md`` and ``compare.svg`` into ``folder`` and return their paths.
+
+    ``curves.svg`` joins them where there are learning curves.
 
     Args:
         folder: Made if missing.
         about: ``task``, ``episodes`` and ``command``.
         rows: One per policy: ``recipe``, ``seed``, ``policy``, ``sha256`` and the summary of its evaluation.
+        runs: Per recipe the learning curves of its seeds.
     """
     means = aggregate(rows)
+    drawn = {recipe: [c for c in seeds if c] for recipe, seeds in (runs or {}).items()}
+    drawn = {recipe: seeds for recipe, seeds in drawn.items() if seeds}
     texts = {
         "compare.json": json.dumps({**about, "means": means, "policies": list(rows)}, indent=2, allow_nan=False) + "\n",
-        "compare.md": markdown(about, rows, means),
+        "compare.md": markdown(about, rows, means, with_curves=bool(drawn)),
         "compare.svg": plot(means),
-    }
+    } | ({"curves.svg": curves.plot(drawn)} if drawn else {})
     for name, text in texts.items():
         write_whole(folder / name, text)
     return [folder / name for name in texts]
@@ -67,7 +76,7 @@ def aggregate(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float | None
     }
 
 
-def markdown(about: Row, rows: Sequence[Row], means: Mapping[str, Any]) -> str:
+def markdown(about: Row, rows: Sequence[Row], means: Mapping[str, Any], *, with_curves: bool = False) -> str:
     """Return the card: a column per recipe, a row per quantity, and what was measured."""
     recipes = list(means)
     seeds = sorted({row["seed"] for row in rows})
@@ -87,6 +96,7 @@ def markdown(about: Row, rows: Sequence[Row], means: Mapping[str, Any]) -> str:
         "",
         "![violations](compare.svg)",
         "",
+        *(["![learning curves, mean and range over seeds](curves.svg)", ""] if with_curves else []),
         f"`{about['command']}`",
         "",
         "| policy | seed | SHA-256 |",
@@ -115,7 +125,7 @@ def plot(means: Mapping[str, Any]) -> str:
         axes.barh(at, values, height, xerr=spread, label=recipe)
     axes.set_yticks(np.arange(len(names)), [n.removeprefix("violation/").replace("_", " ") for n in names])
     axes.invert_yaxis()
-    axes.set_xlabel("control steps beyond the limit [%]" if names and "/" in names[0] else "x 100")
+    axes.set_xlabel("control steps beyond the limit [%]" if names and "/" in names[0] else "error, falls [x 100]")
     axes.legend()
     text = StringIO()
     with mpl.rc_context({"svg.hashsalt": "robot-rl"}):
