@@ -52,7 +52,7 @@ format: $(VENV)/.stamp-dev  ## format and mend what ruff can
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.stamp-dev  ## every benchmark, one JSON line each
-	@for name in env tick replay learner wire; do $(BIN)/robot-rl bench $$name $(ARGS) || exit 1; done
+	@for name in env tick replay learner ppo wire; do $(BIN)/robot-rl bench $$name $(ARGS) || exit 1; done
 
 wheel: $(VENV)/.stamp-dev  ## build dist/*.whl and the sdist
 	$(BIN)/python -m build --no-isolation --outdir dist .

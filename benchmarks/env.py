@@ -40,7 +40,7 @@ def run(
     env.stagger()
     for action in actions[:20]:
         env.step(action)
-    raw = _RawPhysics(env, threads)
+    raw = RawPhysics(env, threads)
     ours: list[float] = []
     floor: list[float] = []
     latency: list[float] = []
@@ -79,7 +79,7 @@ def _actions(num_envs: int, size: int, steps: int, seed: int) -> list[torch.Tens
 def _turn(env: Env, actions: list[torch.Tensor]) -> tuple[list[np.ndarray], list[float]]:
     """Step through ``actions``; return the controls in force after each step, (N, M), and its time [s]."""
     table, took = [], []
-    control = _backend(env).batch.bind("ctrl")
+    control = backend(env).batch.bind("ctrl")
     for action in actions:
         begin = time.perf_counter()
         env.step(action)
@@ -88,12 +88,13 @@ def _turn(env: Env, actions: list[torch.Tensor]) -> tuple[list[np.ndarray], list
     return table, took
 
 
-class _RawPhysics:
+class RawPhysics:
     """A bare batch of the environment's model, randomised alike; every turn begins where the environment's began."""
 
     def __init__(self, env: Env, threads: int) -> None:
-        self._substeps, self._from = env.task.decimation, _backend(env).batch
-        self._batch = Batch(_backend(env).model, env.num_envs, nthread=threads)
+        """Copy the environment's model and its spread fields."""
+        self._substeps, self._from = env.task.decimation, backend(env).batch
+        self._batch = Batch(backend(env).model, env.num_envs, nthread=threads)
         for field in ("actuator_gainprm", "actuator_biasprm", "actuator_forcerange", *SPREAD):
             values = self._from.expanded(field)
             if values is not None:
@@ -115,6 +116,7 @@ class _RawPhysics:
         return time.perf_counter() - begin
 
 
-def _backend(env: Env) -> MujocoCpu:
+def backend(env: Env) -> MujocoCpu:
+    """Return the environment's physics, which must be the CPU's."""
     assert isinstance(env.physics, MujocoCpu), "the peer is the batch of this backend"
     return env.physics

@@ -1,0 +1,268 @@
+"""PPO's environment steps per second, collection and update included, over a peer that runs in turns with it.
+
+``peer=rollout`` (the default): recipe go2_walk_ppo against the raw batched physics of the same robots under the same
+controls (``env``'s floor): nothing observed, nothing learnt.
+
+``peer=sb3``: against Stable-Baselines3's PPO on one of Gymnasium's MuJoCo tasks, with the same networks, environments,
+steps, passes, minibatches and running normalisation of observations, each side stepping the task in its own fastest way
+(SB3: the quicker of DummyVecEnv and SubprocVecEnv; ours: one batch on threads, equal to Gymnasium bit for bit).
+``returns=True`` trains both over ``seeds`` for ``total_steps`` instead and compares what they learnt.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from robot_rl import zoo
+from robot_rl.learn import ppo
+from robot_rl.learn.env import VecEnv
+from robot_rl.learn.ppo_loop import iterate, start, train
+from robot_rl.sim.env import Env, make_env
+from robot_rl.sim.gym_batch import make_gym_world
+from robot_rl.zoo.benchmarks.env import RawPhysics, backend  # pyright: ignore[reportMissingImports]  # found by zoo
+
+EPISODES = 10
+"""Episodes of the deterministic policy behind one return."""
+
+
+def run(
+    *,
+    peer: str = "rollout",
+    rounds: int = 10,
+    threads: int = 1,
+    recipe: str = "go2_walk_ppo",
+    task: str = "HalfCheetah-v5",
+    num_envs: int = 64,
+    num_steps: int = 64,
+    epochs: int = 10,
+    minibatch: int = 512,
+    returns: bool = False,
+    seeds: int = 3,
+    total_steps: int = 200_000,
+) -> dict[str, Any]:
+    """Measure ``rounds`` iterations of each side in turns; the medians count.
+
+    Args:
+        peer: ``rollout`` or ``sb3``.
+        rounds: Iterations measured, after two for warming up.
+        threads: Of torch, on both sides; the physics has one per CPU.
+        recipe: For ``rollout``: whose task, settings and number of environments.
+        task: For ``sb3``, as all that follow: a registered environment.
+        num_envs: N.
+        num_steps: T.
+        epochs: Passes over a rollout.
+        minibatch: Rows.
+        returns: Compare returns instead of speed; the ratio is ours over theirs.
+        seeds: Runs per side.
+        total_steps: Steps per run.
+    """
+    if peer not in ("rollout", "sb3"):
+        raise ValueError(f"no peer {peer!r}; the choices are ('rollout', 'sb3')")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        if peer == "rollout":
+            return _against_rollout(recipe, rounds)
+        setting = Setting(task, num_envs, num_steps, epochs, minibatch)
+        return _returns(setting, seeds, total_steps) if returns else _against_sb3(setting, rounds)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _result(ours: list[float], floor: list[float], steps: int, setup: str) -> dict[str, Any]:
+    """Return the benchmark's answer from the times of iterations [s], after warming up."""
+    times = np.array([ours, floor])[:, 2:]
+    rates = steps / np.median(times, axis=1)
+    return {
+        "bench": "ppo",
+        "value": round(float(rates[0]), 1),
+        "unit": "env steps/s",
+        "floor": round(float(rates[1]), 1),
+        "ratio": round(float(np.median(times[1] / times[0])), 3),
+        "p50_us": round(float(np.percentile(times[0], 50) * 1e6), 1),
+        "p99_us": round(float(np.percentile(times[0], 99) * 1e6), 1),
+        "setup": f"{setup}, {times.shape[1]} iterations in turns, torch {torch.get_num_threads()} threads of "
+        f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; p50, p99 of an iteration",
+    }
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+# -- against the raw physics --
+
+
+def _against_rollout(name: str, rounds: int) -> dict[str, Any]:
+    recipe = zoo.load("policies", f"recipes/{name}").recipe()
+    cfg, n = recipe.config, recipe.num_envs
+    task = zoo.load("sim", f"tasks/{recipe.task}").task()
+    env = make_env(task, num_envs=n, seed=cfg.seed, threads=recipe.threads)
+    raw = RawPhysics(env, recipe.threads)
+    noted = _Noted(env, backend(env).batch.bind("ctrl"))
+    on_the_way = start(cfg, noted)
+    iterate(on_the_way, cfg)  # feeds the normaliser
+    ours, floor, parts = [], [], []
+    for _ in range(rounds + 2):
+        raw.begin_like_env()
+        noted.table.clear()
+        row = iterate(on_the_way, cfg)
+        ours.append(row["time/collect_s"] + row["time/update_s"])
+        parts.append([row["time/env_s"], row["time/collect_s"], row["time/update_s"]])
+        floor.append(raw.time(noted.table))
+    env.close()
+    env_s, collect_s, update_s = np.median(parts[2:], axis=0)
+    setup = (
+        f"floor: raw batched physics under the same controls; {name}, {n} envs, {cfg.num_steps} steps, {cfg.epochs} x "
+        f"{cfg.minibatches} minibatches; collection {collect_s:.3f} s (environment {env_s:.3f}), update {update_s:.3f}"
+    )
+    return _result(ours, floor, n * cfg.num_steps, setup)
+
+
+class _Noted:
+    """A ``VecEnv`` that notes the controls in force after each step, (N, M)."""
+
+    def __init__(self, env: Env, control: NDArray[Any]) -> None:
+        self._env, self._control = env, control
+        self.num_envs, self.obs_sizes, self.num_actions = env.num_envs, env.obs_sizes, env.num_actions
+        self.reset, self.stagger, self.close = env.reset, env.stagger, env.close
+        self.table: list[NDArray[Any]] = []
+
+    def step(self, action: torch.Tensor) -> Any:
+        step = self._env.step(action)
+        self.table.append(np.array(self._control))
+        return step
+
+
+# -- against Stable-Baselines3 --
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What both sides share; the rest are SB3's defaults."""
+
+    task: str
+    num_envs: int
+    num_steps: int
+    epochs: int
+    minibatch: int
+    hidden: tuple[int, int] = (64, 64)
+
+    def ours(self, seed: int = 0, total_steps: int = 10**9) -> ppo.Config:
+        """Return SB3's default settings in our words."""
+        return ppo.Config(
+            total_steps=total_steps, num_steps=self.num_steps, epochs=self.epochs, seed=seed,
+            minibatches=self.num_envs * self.num_steps // self.minibatch, discount=0.99, trace=0.95, clip=0.2,
+            value_coef=0.5, entropy_coef=0.0, learning_rate=3e-4, critic_learning_rate=3e-4, target_kl=0.0,
+            max_grad_norm=0.5, actor_hidden=self.hidden, critic_hidden=self.hidden, activation="tanh", log_std=0.0,
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        return (
+            f"{self.task}, {self.num_envs} envs, {self.num_steps} steps, {self.epochs} passes, minibatch "
+            f"{self.minibatch}, 2 x {self.hidden} tanh, observations normalised"
+        )
+
+
+def _against_sb3(setting: Setting, rounds: int) -> dict[str, Any]:
+    steps, cfg = setting.num_envs * setting.num_steps, setting.ours()
+    env = cast("VecEnv", make_gym_world(setting.task, num_envs=setting.num_envs, seed=0))
+    on_the_way = start(cfg, env)
+    iterate(on_the_way, cfg)  # feeds the normaliser
+    peers = {kind: _sb3(setting, kind, seed=0) for kind in ("DummyVecEnv", "SubprocVecEnv")}
+    ours: list[float] = []
+    theirs: dict[str, list[float]] = {kind: [] for kind in peers}
+    for _ in range(rounds + 2):
+        ours.append(_seconds(partial(iterate, on_the_way, cfg)))
+        for kind, model in peers.items():
+            theirs[kind].append(_seconds(partial(model.learn, steps, reset_num_timesteps=False)))
+    for model in peers.values():
+        model.get_env().close()
+    rates = {kind: steps / float(np.median(times[2:])) for kind, times in theirs.items()}
+    best = max(rates, key=lambda kind: rates[kind])
+    said = ", ".join(f"{kind} {rate:.0f}" for kind, rate in rates.items())
+    return _result(ours, theirs[best], steps, f"floor: SB3 PPO ({said}); {setting}")
+
+
+def _sb3(setting: Setting, kind: str, *, seed: int) -> Any:
+    import stable_baselines3
+    from stable_baselines3.common import env_util, vec_env
+
+    copies = env_util.make_vec_env(setting.task, setting.num_envs, seed=seed, vec_env_cls=getattr(vec_env, kind))
+    policy = {"net_arch": list(setting.hidden), "activation_fn": torch.nn.Tanh}
+    return stable_baselines3.PPO(
+        "MlpPolicy", vec_env.VecNormalize(copies, norm_reward=False), n_steps=setting.num_steps, seed=seed,
+        batch_size=setting.minibatch, n_epochs=setting.epochs, policy_kwargs=policy, device="cpu",
+    )  # fmt: skip
+
+
+# -- returns --
+
+
+def _returns(setting: Setting, seeds: int, total_steps: int) -> dict[str, Any]:
+    ours, theirs = [], []
+    for seed in range(seeds):
+        ours.append(_learn_ours(setting, seed, total_steps))
+        theirs.append(_learn_sb3(setting, seed, total_steps))
+    (mean, took), (floor, peer_took) = np.mean(ours, axis=0), np.mean(theirs, axis=0)
+    lists = [", ".join(f"{row[0]:.0f}" for row in rows) for rows in (ours, theirs)]
+    spread = [float(np.std([row[0] for row in rows], ddof=min(1, seeds - 1))) for rows in (ours, theirs)]
+    return {
+        "bench": "ppo",
+        "value": round(float(mean), 1),
+        "unit": "return",
+        "floor": round(float(floor), 1),
+        "ratio": round(float(mean / floor), 3),
+        "p50_us": None,
+        "p99_us": None,
+        "setup": f"floor: SB3 PPO; mean return of {EPISODES} episodes without exploration after {total_steps} steps; "
+        f"ours [{lists[0]}], deviation {spread[0]:.0f}, {took:.0f} s a run; SB3 [{lists[1]}], deviation "
+        f"{spread[1]:.0f}, {peer_took:.0f} s a run; {setting}",
+    }
+
+
+def _learn_ours(setting: Setting, seed: int, total_steps: int) -> tuple[float, float]:
+    """Return the return learnt and the time it took [s]."""
+    env = cast("VecEnv", make_gym_world(setting.task, num_envs=setting.num_envs, seed=1000 * seed))
+    with tempfile.TemporaryDirectory() as out:
+        began = time.perf_counter()
+        agent = train(setting.ours(seed, total_steps), env, Path(out), progress=False)
+        took = time.perf_counter() - began
+    return _judged(setting.task, agent.actor), took
+
+
+def _learn_sb3(setting: Setting, seed: int, total_steps: int) -> tuple[float, float]:
+    model = _sb3(setting, "DummyVecEnv", seed=1000 * seed)
+    took = _seconds(partial(model.learn, total_steps))
+    norm = model.get_env()
+
+    def act(obs: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(model.predict(norm.normalize_obs(obs.numpy()), deterministic=True)[0])
+
+    return _judged(setting.task, act), took
+
+
+@torch.no_grad()
+def _judged(task: str, act: Callable[[torch.Tensor], torch.Tensor]) -> float:
+    """Return the mean return of the first episode of ``EPISODES`` copies, the same for every policy."""
+    env = make_gym_world(task, num_envs=EPISODES, seed=10**6)
+    obs, total, alive = env.reset()["policy"], torch.zeros(EPISODES), torch.ones(EPISODES, dtype=torch.bool)
+    while alive.any():
+        step = env.step(act(obs))
+        obs, total = step.obs["policy"], total + step.reward * alive
+        alive &= (step.terminated < 1.0) & ~step.truncated
+    env.close()
+    return float(total.mean())
