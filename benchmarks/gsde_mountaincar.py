@@ -9,7 +9,7 @@ tau 0.01, bursts of 32 updates every 32 steps, no warm-up, [64, 64] ReLU, log de
 matrices are redrawn every n steps of the run, across bursts and episodes, so that n may exceed the burst. Interval 0
 is SAC's own unstructured Gaussian, everything else the same.
 
-A finished (interval, seed) is a small JSON in ``out`` and is not run again.
+A finished (interval, seed) is a small JSON in ``out`` and is not run again; the card is written after each.
 """
 
 from __future__ import annotations
@@ -62,11 +62,14 @@ def run(
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    cells: list[Cell] = []
     try:
-        cells = [_kept(Path(out), n, seed, steps) for n in intervals for seed in range(seeds)]
+        for n in intervals:
+            for seed in range(seeds):
+                cells.append(_kept(Path(out), n, seed, steps))
+                write_card(Path(card or out), cells)
     finally:
         torch.set_num_threads(threads)
-    write_card(Path(card or out), cells)
     means = by_interval(cells)
     n = 8 if 8 in means else intervals[0]
     found = means[n]

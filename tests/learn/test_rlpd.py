@@ -82,11 +82,12 @@ class Reference:
 
     def update(self, batch: Batch) -> None:
         cfg, size = self.cfg, batch.obs.shape[0] // self.cfg.utd
-        xi = torch.randn(batch.action.shape, generator=self.generator)
+        xi = self.actor.noise(len(batch.action), matrices=cfg.utd, generator=self.generator)
+        per = len(xi) // cfg.utd  # rows of noise per minibatch, or one matrix
         part = batch
         for u in range(cfg.utd):
             part = Batch(*(t[u * size : (u + 1) * size] for t in batch))
-            y = self.target(part, xi[u * size : (u + 1) * size])
+            y = self.target(part, xi[u * per : (u + 1) * per])
             loss = sum((q - y).square().mean() for q in self.value(self.critics, part.obs, part.action))
             self.critic_adam.zero_grad()
             loss.backward()  # pyright: ignore[reportAttributeAccessIssue]
@@ -99,7 +100,8 @@ class Reference:
 
     def improve(self, part: Batch) -> None:
         cfg = self.cfg
-        action, log_prob, mean = self.actor.sample(part.obs, torch.randn(part.action.shape, generator=self.generator))
+        xi = self.actor.noise(len(part.obs), matrices=1, generator=self.generator)
+        action, log_prob, mean = self.actor.sample(part.obs, xi)
         q = self.value(self.critics, part.obs, action)
         q = q.mean(0) if cfg.actor_reduce == "mean" else q.min(0).values
         scale = q.detach().abs().mean() + 1e-6 if cfg.scale_value else 1.0
@@ -118,6 +120,7 @@ class Reference:
 
 ROWS = {
     "sac": replace(SMALL, critics=2, subset=2, layer_norm=False, utd=1, actor_reduce="min"),
+    "rlpd with gsde": replace(SMALL, exploration="gsde", sde_log_std=-1.0, mean_clip=2.0),
     "redq": replace(SMALL, layer_norm=False),
     "rlpd": SMALL,
     "rlpd without entropy in the backup": replace(SMALL, backup_entropy=False, subset=1),
