@@ -23,8 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robot_rl.learn import checkpoint, gsde, symmetry, targets
+from robot_rl.learn import checkpoint, fused, gsde, rnd, symmetry, targets
 from robot_rl.learn.nets import Actor, Critic
+from robot_rl.learn.ranks import ALONE, Ranks
 from robot_rl.learn.rollout import Rollout, require_finite
 from robot_rl.learn.surrogate import gaussian_kl, surrogate_loss, value_loss
 
@@ -63,6 +64,8 @@ class Config:
     """Left and right: none, augment (mirrored samples), loss (mirror loss) or both."""
     symmetry_coef: float = 1.0
     """Weight of the mirror loss."""
+    rnd: rnd.Config | None = None
+    """Curiosity added to the reward (random network distillation); None is none."""
     learning_rate: float = 1e-3
     """Adam's for the actor, at the start."""
     critic_learning_rate: float = 1e-3
@@ -128,8 +131,11 @@ class Agent:
     train_s: float = 0.0
     sizes: dict[str, int] = field(default_factory=dict)
     """Widths of the observation groups and ``action``."""
+    curiosity: rnd.Curiosity | None = None
     mirror: symmetry.Mirror | None = None
     """How the world is mirrored, where ``Config.symmetry`` asks; not stored, the world's to give."""
+    ranks: Ranks = ALONE
+    """The processes that make every update together; not stored."""
 
 
 def make_agent(cfg: Config, sizes: dict[str, int], device: torch.device | str = "cpu") -> Agent:
@@ -154,7 +160,8 @@ def make_agent(cfg: Config, sizes: dict[str, int], device: torch.device | str = 
     ]
     optimiser = torch.optim.Adam(groups, fused=True)
     generator = torch.Generator(device).manual_seed(cfg.seed)
-    return Agent(actor, critic, optimiser, generator, sizes=dict(sizes))
+    curiosity = rnd.make_curiosity(cfg.rnd, sizes, seed=cfg.seed, device=device) if cfg.rnd else None
+    return Agent(actor, critic, optimiser, generator, sizes=dict(sizes), curiosity=curiosity)
 
 
 def steer(rate: float, kl: float, cfg: Config) -> float:
@@ -185,7 +192,8 @@ def as_batch(agent: Agent, rollout: Rollout, cfg: Config) -> dict[str, Tensor]:
         discount=cfg.discount, trace=cfg.trace,
     )  # fmt: skip
     ret = advantage + value
-    advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+    every = agent.ranks.rows(advantage.flatten())
+    advantage = (advantage - every.mean()) / (every.std() + 1e-8)
     batch = {
         "obs": obs, "critic_obs": critic_obs, "u": rollout.u.flatten(0, 1), "mean": rollout.mean.flatten(0, 1),
         "std": rollout.std.flatten(0, 1), "value": value.flatten(), "ret": ret.flatten(),
@@ -231,36 +239,46 @@ def update(agent: Agent, batch: dict[str, Tensor], cfg: Config) -> dict[str, flo
         FloatingPointError: A loss or gradient is not finite; the weights are those of the last good step.
     """
     rows = batch["u"].shape[0]
-    sums: dict[str, Tensor] = {}
-    count = 0
+    names, sums, count = [], torch.zeros(()), 0
+    nets = (agent.actor, agent.critic)
+    rates = agent.optimiser.param_groups[0]
+    closed = cfg.symmetry == "none" and not cfg.clip_value and fused.fits(*nets)
     for _ in range(cfg.epochs):
         order = torch.randperm(rows, generator=agent.generator, device=batch["u"].device)
         shuffled = {name: x[order] for name, x in batch.items()}
         for part in torch.arange(rows).tensor_split(cfg.minibatches):
             low, high = int(part[0]), int(part[-1]) + 1
-            loss, parts = losses(agent, {name: x[low:high] for name, x in shuffled.items()}, cfg)
-            actor_group = agent.optimiser.param_groups[0]
-            actor_group["lr"] = steer(actor_group["lr"], float(parts["kl"]), cfg)
-            agent.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            norms = [
-                torch.nn.utils.clip_grad_norm_(m.parameters(), cfg.max_grad_norm) for m in (agent.actor, agent.critic)
-            ]
+            parts = _gradients(agent, {name: x[low:high] for name, x in shuffled.items()}, cfg, closed=closed)
+            grads = [p.grad for net in nets for p in net.parameters() if p.grad is not None]
+            agent.ranks.mean_([*grads, *parts.values()])
+            rates["lr"] = steer(rates["lr"], float(parts["kl"]), cfg)
+            norms = [torch.nn.utils.clip_grad_norm_(net.parameters(), cfg.max_grad_norm) for net in nets]
             parts |= {"actor_grad": norms[0], "critic_grad": norms[1]}
-            require_finite(parts)
+            names, seen = list(parts), torch.stack(list(parts.values()))
+            if not bool(seen.isfinite().all()):
+                require_finite(parts)
             agent.optimiser.step()
             with torch.no_grad():
                 agent.actor.log_std.clamp_(*cfg.log_std_range)
-            sums = {k: v + sums.get(k, 0.0) for k, v in parts.items()}
-            count += 1
+            sums, count = seen + sums, count + 1
     explained = 1.0 - (batch["ret"] - batch["value"]).var() / (batch["ret"].var() + 1e-8)
-    means = {f"loss/{k}": float(v) / count for k, v in sums.items()}
+    means = {f"loss/{name}": total / count for name, total in zip(names, sums.tolist(), strict=True)}
     std = float(batch["std"].mean())
     return means | {
         "loss/explained_variance": float(explained),
         "loss/learning_rate": agent.optimiser.param_groups[0]["lr"],
         "policy/std": std,
     }
+
+
+def _gradients(agent: Agent, mb: dict[str, Tensor], cfg: Config, *, closed: bool) -> dict[str, Tensor]:
+    """Fill every parameter's ``grad`` from one minibatch and return the parts of the loss."""
+    if closed:
+        return fused.gradients(agent.actor, agent.critic, mb, cfg)
+    agent.optimiser.zero_grad(set_to_none=True)
+    loss, parts = losses(agent, mb, cfg)
+    loss.backward()
+    return parts
 
 
 def load_agent(path: Path) -> tuple[Agent, Config]:
@@ -279,7 +297,7 @@ def pack(agent: Agent, cfg: Config) -> dict[str, Any]:
         "algorithm": "ppo", "config": asdict(cfg), "sizes": agent.sizes, "iteration": agent.iteration,
         "steps": agent.steps, "train_s": agent.train_s, "actor": agent.actor.state_dict(),
         "critic": agent.critic.state_dict(), "optimiser": agent.optimiser.state_dict(),
-        "generator": agent.generator.get_state(),
+        "generator": agent.generator.get_state(), "rnd": rnd.pack(agent.curiosity) if agent.curiosity else None,
     }  # fmt: skip
 
 
@@ -289,11 +307,15 @@ def unpack(tree: dict[str, Any], cfg: Config | None = None, device: torch.device
     stored: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in tree["config"].items() if k in names
     }
-    cfg = cfg or Config(**stored)
+    cfg = cfg or Config(**stored | {"rnd": rnd.read_config(stored.get("rnd"))})
+    if (cfg.rnd is None) != (tree.get("rnd") is None):
+        raise ValueError(f"the checkpoint was trained with rnd = {stored.get('rnd')}; the recipe says {cfg.rnd}")
     agent = make_agent(cfg, tree["sizes"], device)
     agent.actor.load_state_dict(tree["actor"])
     agent.critic.load_state_dict(tree["critic"])
     agent.optimiser.load_state_dict(tree["optimiser"])
     agent.generator.set_state(tree["generator"])
+    if agent.curiosity is not None:
+        rnd.unpack(agent.curiosity, tree["rnd"])
     agent.iteration, agent.steps, agent.train_s = tree["iteration"], tree["steps"], tree["train_s"]
     return agent, cfg
