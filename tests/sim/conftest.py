@@ -20,17 +20,33 @@ from robot_rl.sim.task import Task
 from tests.sim.hopper import make_hopper
 
 Build = Callable[..., Physics]
-ENGINES = {"mujoco_cpu": "mujoco", "mujoco_gpu": "mujoco_warp"}
-"""Backends under test and the package that each needs; `make test-warp` installs MuJoCo Warp and runs its share."""
+ENGINES = {
+    "mujoco_cpu": (("mujoco.batch",), "make test"),
+    "mujoco_gpu": (("mujoco.batch", "mujoco_warp"), "make test-warp"),
+    "isaac": (("isaaclab", "mujoco_usd_converter"), "make test-isaac"),
+}
+"""Backends under test, the modules that each needs, and what installs them and runs its share."""
+ONE_AT_A_TIME = ("isaac",)
+"""Backends that a process can have one of; ``build`` closes the one before."""
 
 
 def backends(*names: str) -> list[object]:
     """Return parameters for the backends, each skipped where its engine is not installed."""
-    missing = {name: importlib.util.find_spec(ENGINES[name]) is None for name in names or ENGINES}
-    return [
-        pytest.param(name, marks=pytest.mark.skipif(gone, reason=f"{ENGINES[name]} is not installed: make test-warp"))
-        for name, gone in missing.items()
-    ]
+    parameters: list[object] = []
+    for name in names or ENGINES:
+        modules, cure = ENGINES[name]
+        missing = [module for module in modules if not installed(module)]
+        reason = f"{', '.join(missing)} is not installed: {cure}"
+        parameters.append(pytest.param(name, marks=pytest.mark.skipif(bool(missing), reason=reason)))
+    return parameters
+
+
+def installed(module: str) -> bool:
+    """Whether ``module`` can be imported; MuJoCo before 3.17 has no ``mujoco.batch``."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 @pytest.fixture
@@ -43,6 +59,10 @@ def build_backend(name: str, robot: Robot, num_envs: int) -> Physics:
         from robot_rl.sim.mujoco_gpu import MujocoGpu
 
         return MujocoGpu(robot, num_envs, device="cpu", numpy=True)
+    if name == "isaac":
+        from robot_rl.sim.isaac import IsaacLab
+
+        return IsaacLab(robot, num_envs, device="cpu", numpy=True)
     from robot_rl.sim.mujoco_cpu import MujocoCpu
 
     return MujocoCpu(robot, num_envs, threads=1)
@@ -54,6 +74,8 @@ def build(request: pytest.FixtureRequest) -> Iterator[Build]:
     built: list[Physics] = []
 
     def make(robot: Robot, num_envs: int = 1) -> Physics:
+        if request.param in ONE_AT_A_TIME and built:
+            built[-1].close()
         built.append(build_backend(request.param, robot, num_envs))
         return built[-1]
 

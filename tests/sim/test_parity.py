@@ -1,4 +1,4 @@
-"""Parity: the same open-loop targets in every backend against MuJoCo C, robot by robot.
+"""Parity: the same open-loop targets in every backend against plain MuJoCo C (tests/sim/plain.py), robot by robot.
 
 Bounds of position and velocity, what MuJoCo Warp 4.0 on CPU was measured at, and why that is not zero; SI units:
 
@@ -24,9 +24,9 @@ from robot_rl.contract.state import JointTarget, RobotState
 from robot_rl.hardware.robot import Robot, load_robot
 from robot_rl.sim.physics import Physics
 from tests.sim.conftest import backends, build_backend
+from tests.sim.plain import drive_plain
 
 N, TICK_S, SUBSTEPS = 4, 0.02, 4
-OTHERS = [p for p in backends() if p.values != ("mujoco_cpu",)]
 
 
 def converged(robot: Robot, folder: Path) -> Robot:
@@ -49,7 +49,7 @@ def waves(robot: Robot, ticks: int, amplitude: float) -> np.ndarray:
 
 
 def drive(physics: Physics, start: dict[str, np.ndarray], pos: np.ndarray, effort: np.ndarray) -> list[RobotState]:
-    """Run targets (T, N, J) open loop and return the state after each tick."""
+    """Run targets (T, N, J) open loop, return the state after each tick, and close."""
     robot, shape = physics.robot, pos.shape[1:]
     stiffness, damping = (np.broadcast_to(np.asarray(x), shape) for x in (robot.stiffness, robot.damping))
     physics.reset(np.arange(N), start)
@@ -78,11 +78,10 @@ def both(
     robot: Robot, name: str, start: dict[str, np.ndarray], pos: np.ndarray, effort: np.ndarray | None = None
 ) -> tuple[list[RobotState], list[RobotState]]:
     effort = np.zeros_like(pos) if effort is None else effort
-    ours, theirs = (drive(build_backend(b, robot, N), start, pos, effort) for b in ("mujoco_cpu", name))
-    return ours, theirs
+    return drive_plain(robot, start, pos, effort, SUBSTEPS), drive(build_backend(name, robot, N), start, pos, effort)
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", backends())
 def test_cartpole_swings_alike(name: str) -> None:
     """Two seconds of sines of 10 N on a pole that starts near hanging."""
     robot, ticks = load_robot("cartpole"), 100
@@ -94,7 +93,7 @@ def test_cartpole_swings_alike(name: str) -> None:
     require(*both(robot, name, start, np.zeros((ticks, N, 2)), effort), {"joint_pos": 5e-4, "joint_vel": 2e-3})
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", backends())
 def test_go2_moves_alike_in_the_air(name: str, tmp_path: Path) -> None:
     """A second of falling and spinning while all legs swing by 0.3 rad and more."""
     robot = converged(load_robot("go2"), tmp_path)
@@ -103,7 +102,7 @@ def test_go2_moves_alike_in_the_air(name: str, tmp_path: Path) -> None:
     require(*both(robot, name, start, waves(robot, 50, 0.3)), bounds)
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", backends())
 def test_go2_moves_alike_on_the_ground(name: str, tmp_path: Path) -> None:
     """A second of stepping on the spot, feet striking and slipping."""
     robot = converged(load_robot("go2"), tmp_path)
@@ -115,7 +114,7 @@ def test_go2_moves_alike_on_the_ground(name: str, tmp_path: Path) -> None:
     assert (touching == np.stack([s.foot_contact for s in theirs])).mean() > 0.99
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", backends())
 def test_go2_as_it_ships_stays_near_on_the_ground(name: str) -> None:
     """With one solver iteration a step, what engines leave unsolved differs; the motion stays the same in kind."""
     robot = load_robot("go2")
