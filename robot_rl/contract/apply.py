@@ -61,6 +61,7 @@ class Observer:
         self._terms = [(term, find_term(term.name)) for term in contract.obs]
         self._history: dict[str, Array] = {}
         self._one = _OneRobot(contract)
+        self._rows = _Rows(contract)
 
     def reset(self) -> None:
         """Forget every history; the next frame fills them whole."""
@@ -90,12 +91,13 @@ class Observer:
         return self._observe(state, noise, ids)
 
     def _observe(self, state: RobotState, noise: Noise | None, ids: Array | None) -> Array:
-        parts = []
         state = self._in_order(state)
+        if self._rows.plain and noise is None and type(state.joint_pos) is np.ndarray:
+            return self._rows.observe(state)
+        parts = []
         for term, function in self._terms:
             x = function(state, self.contract)
-            if x.shape[-1] != term.size:
-                raise ValueError(f"obs term {term.name!r} gives {x.shape[-1]} numbers; the contract says {term.size}")
+            _check_width(term, x)
             if noise is not None:
                 x = noise(term.name, x)
             if term.clip is not None:
@@ -128,6 +130,27 @@ class Observer:
             past = xp.concat((past[..., 1:, :], x[..., None, :]), -2)
         self._history[name] = past
         return past.reshape(*x.shape[:-1], frames * x.shape[-1])
+
+
+class _Rows:
+    """The same order of operations for a NumPy batch without histories, on whole rows."""
+
+    def __init__(self, contract: Contract) -> None:
+        self.contract = contract
+        self.plain = all(term.history == 1 for term in contract.obs)
+        """Whether this is all that the contract asks for."""
+        ends = np.cumsum([term.size for term in contract.obs]).tolist()
+        self._terms = [(t, find_term(t.name), slice(e - t.size, e)) for t, e in zip(contract.obs, ends, strict=True)]
+        self._scale = np.array([factor for term in contract.obs for factor in term.scale])
+
+    def observe(self, state: RobotState) -> Array:
+        """Return the observations of states in contract order, shape (..., D), float32; the array is new."""
+        rows = np.empty((*state.joint_pos.shape[:-1], len(self._scale)))
+        for term, function, part in self._terms:
+            x = function(state, self.contract)
+            _check_width(term, x)
+            rows[..., part] = x if term.clip is None else np.clip(x, *term.clip)
+        return np.multiply(rows, self._scale, out=rows).astype(np.float32)
 
 
 class _OneRobot:
@@ -180,6 +203,11 @@ class _OneRobot:
         return row.astype(np.float32)
 
 
+def _check_width(term: ObsTerm, x: Array) -> None:
+    if x.shape[-1] != term.size:
+        raise ValueError(f"obs term {term.name!r} gives {x.shape[-1]} numbers; the contract says {term.size}")
+
+
 class ActionMap:
     """Turn raw actions into joint targets of the robot, and targets back into actions."""
 
@@ -191,18 +219,19 @@ class ActionMap:
         self._whole = indices == list(range(len(joints)))
         self._num_joints = len(joints)
         self._constants: dict[tuple[Any, Any], tuple[Array, ...]] = {}
+        self._wide: tuple[Any, tuple[Array, ...]] = (None, ())
 
     def target(self, action: Array, state: RobotState) -> JointTarget:
         """Apply the action law; the result is in the robot's order, each field (..., J), passive joints zero.
 
-        Stiffness and damping of one NumPy robot are shared, read-only arrays.
+        What is the same for all is shared and read-only: stiffness, damping, and in batches the zeros too.
 
         Args:
             action: Raw action, shape (..., A), clipped here to the contract's bounds.
             state: The state the action was chosen in; used by relative laws only.
         """
         law = self.contract.action
-        scale, offset, stiffness, damping = self._numbers(action)
+        scale, offset, stiffness, damping, zero = self._numbers(action)
         value = _clip(action, *law.clip) * scale
         if law.kind == "joint_position_relative":
             value = value + as_kind(state.joint_pos, value)[..., self._indices]
@@ -210,19 +239,17 @@ class ActionMap:
             value = value + offset
         value = value if self._whole else self._scatter(value)
         if value.ndim > 1:
-            xp = namespace(value)
-            stiffness, damping = xp.broadcast_to(stiffness, value.shape), xp.broadcast_to(damping, value.shape)
-        zeros = namespace(value).zeros_like
+            stiffness, damping, zero = self._widened(value, (stiffness, damping, zero))
         if law.kind == "joint_effort":
-            return JointTarget(zeros(value), zeros(value), value, stiffness, damping)
-        return JointTarget(value, zeros(value), zeros(value), stiffness, damping)
+            return JointTarget(zero, zero, value, stiffness, damping)
+        return JointTarget(value, zero, zero, stiffness, damping)
 
     def action(self, target: JointTarget, state: RobotState) -> Array:
         """Return the raw action that would give ``target``, shape (..., A); the inverse of ``target``."""
         law = self.contract.action
         value = target.effort_ff if law.kind == "joint_effort" else target.pos
         value = value if self._whole else value[..., self._indices]
-        scale, offset, _, _ = self._numbers(value)
+        scale, offset, *_ = self._numbers(value)
         if law.kind == "joint_position":
             value = value - offset
         elif law.kind == "joint_position_relative":
@@ -230,18 +257,27 @@ class ActionMap:
         return value / scale
 
     def _numbers(self, x: Array) -> tuple[Array, ...]:
-        """Return scale (A,), offset (A,), stiffness (J,), damping (J,) in type and on the device of ``x``, cached."""
+        """Return scale and offset (A,), stiffness, damping and zeros (J,) in type and on the device of ``x``, cached."""
         key = (x.dtype, None if type(x) is np.ndarray else getattr(x, "device", None))
         found = self._constants.get(key)
         if found is None:
             c = self.contract
             scale, offset, *gains = (like(v, x) for v in (c.action.scale, c.action.offset, c.stiffness, c.damping))
-            found = (scale, offset, *(gain if self._whole else self._scatter(gain) for gain in gains))
+            found = (scale, offset, *(x if self._whole else self._scatter(x) for x in (*gains, 0.0 * gains[0])))
             for constant in found:
                 if type(constant) is np.ndarray:
                     constant.flags.writeable = False
             self._constants[key] = found
         return found
+
+    def _widened(self, x: Array, rows: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Return ``rows``, each (J,), as views in the shape of ``x``, (..., J), kept for the next batch of that shape."""
+        key = (x.shape, x.dtype, x.device)
+        known, wide = self._wide
+        if known != key:
+            wide = tuple(namespace(x).broadcast_to(row, x.shape) for row in rows)
+            self._wide = key, wide
+        return wide
 
     def _scatter(self, x: Array) -> Array:
         """Put values of the contract's joints, (..., A), at their places in the robot's order, (..., J); else zero."""

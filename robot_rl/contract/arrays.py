@@ -58,16 +58,24 @@ def rotate_inverse(quat_xyzw: Array, v: Array) -> Array:
     Returns:
         The vectors in the body frame, shape (..., 3).
     """
-    xp = namespace(quat_xyzw)
-    xyz, w = quat_xyzw[..., :3], quat_xyzw[..., 3:4]
-    v = xp.broadcast_to(v, xyz.shape)
-    t = 2.0 * cross(xyz, v)
-    return v - w * t + cross(xyz, t)
+    x, y, z, w = (quat_xyzw[..., i] for i in range(4))
+    a, b, c = (v[..., i] for i in range(3))
+    tx, ty, tz = 2.0 * (y * c - z * b), 2.0 * (z * a - x * c), 2.0 * (x * b - y * a)
+    return stack_last((a - w * tx + (y * tz - z * ty), b - w * ty + (z * tx - x * tz), c - w * tz + (x * ty - y * tx)))
 
 
 def cross(a: Array, b: Array) -> Array:
     """Cross product over the last axis, shape (..., 3); far faster than ``numpy.cross``."""
-    xp = namespace(a)
     ax, ay, az = a[..., 0], a[..., 1], a[..., 2]
     bx, by, bz = b[..., 0], b[..., 1], b[..., 2]
-    return xp.stack((ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx), -1)
+    return stack_last((ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx))
+
+
+def stack_last(columns: tuple[Array, ...]) -> Array:
+    """Return arrays of one shape, (...), as the columns of one, (..., k); far faster than ``numpy.stack``."""
+    if namespace(columns[0]) is not np:
+        return namespace(columns[0]).stack(columns, -1)
+    out = np.empty((*np.shape(columns[0]), len(columns)), dtype=columns[0].dtype)
+    for i, column in enumerate(columns):
+        out[..., i] = column
+    return out

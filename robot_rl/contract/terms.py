@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from robot_rl.contract.arrays import Array, like, namespace
+from robot_rl.contract.arrays import Array, like, namespace, stack_last
 from robot_rl.contract.spec import Contract
 from robot_rl.contract.state import RobotState
 
@@ -31,9 +31,13 @@ def projected_gravity(state: RobotState, contract: Contract) -> Array:
     if type(q) is np.ndarray and q.ndim == 1:  # one robot: numbers are ten times faster than arrays of one element
         x, y, z, w = q.tolist()
         return np.array((2.0 * (w * y - x * z), -2.0 * (y * z + w * x), 2.0 * (x * x + y * y) - 1.0), dtype=q.dtype)
-    xp = namespace(q)
-    x, y, z, w = (q[..., i] for i in range(4))
-    return xp.stack((2.0 * (w * y - x * z), -2.0 * (y * z + w * x), 2.0 * (x * x + y * y) - 1.0), -1)
+    return stack_last(gravity_parts(q))
+
+
+def gravity_parts(quat_xyzw: Array) -> tuple[Array, Array, Array]:
+    """Return the columns of ``projected_gravity`` of a batch of orientations, (..., 4), each (...)."""
+    x, y, z, w = (quat_xyzw[..., i] for i in range(4))
+    return 2.0 * (w * y - x * z), -2.0 * (y * z + w * x), 2.0 * (x * x + y * y) - 1.0
 
 
 def velocity_commands(state: RobotState, contract: Contract) -> Array:

@@ -54,8 +54,7 @@ class NoisyObserver:
         begins = dict(
             zip((t.name for t in contract.obs), np.cumsum([0, *(t.width for t in contract.obs)]), strict=False)
         )
-        columns = [np.arange(begins[t.name], begins[t.name] + t.size) for t in noisy]
-        self._columns = np.concatenate([np.zeros(0, int), *columns])  # (R,) where noise goes in the observation
+        self._blocks = _join([(begins[t.name], self._columns_of[t.name]) for t in noisy])
         scaled = [np.asarray(t.scale) * self._half[t.name] for t in noisy]
         self._amplitude = np.concatenate([np.zeros(0), *scaled]).astype(np.float32)
 
@@ -72,10 +71,13 @@ class NoisyObserver:
         exact = self._exact(state) if ids is None else self._exact.restart(state, ids)
         if not self._half:
             return exact, exact
-        self._drawn = self._rng.random((len(exact), len(self._columns)), dtype=np.float32) * 2.0 - 1.0
+        self._drawn = self._rng.random((len(exact), len(self._amplitude)), dtype=np.float32)
+        self._drawn *= 2.0
+        self._drawn -= 1.0
         if self._once:
-            seen = exact.copy()
-            seen[:, self._columns] += self._drawn * self._amplitude
+            seen, noise = exact.copy(), np.multiply(self._drawn, self._amplitude, out=self._drawn)
+            for where, columns in self._blocks:
+                seen[:, where] += noise[:, columns]
         elif ids is None:
             seen = self._seen(state, self._noise)
         else:
@@ -94,3 +96,15 @@ class NoisyObserver:
     def _noise(self, name: str, x: np.ndarray) -> np.ndarray:
         half = self._half.get(name)
         return x if half is None else x + half * self._drawn[:, self._columns_of[name]]
+
+
+def _join(blocks: list[tuple[int, slice]]) -> list[tuple[slice, slice]]:
+    """Return where columns of noise go in the observation, blocks that follow one another as one."""
+    joined: list[tuple[slice, slice]] = []
+    for begin, columns in blocks:
+        where = slice(begin, begin + columns.stop - columns.start)
+        if joined and joined[-1][0].stop == begin:
+            first = joined.pop()
+            where, columns = slice(first[0].start, where.stop), slice(first[1].start, columns.stop)
+        joined.append((where, columns))
+    return joined

@@ -12,7 +12,7 @@ from math import cos
 from robot_rl.contract.arrays import Array, as_float, like, namespace
 from robot_rl.contract.spec import Contract
 from robot_rl.contract.state import RobotState
-from robot_rl.contract.terms import projected_gravity
+from robot_rl.contract.terms import gravity_parts
 from robot_rl.sim.task import Outcome, OutcomeTerm
 
 MOVING = 0.1
@@ -27,7 +27,7 @@ def track_lin_vel_xy(sigma: float) -> OutcomeTerm:
 
     def track_lin_vel_xy(o: Outcome) -> Array:
         error = o.after.command[..., :2] - o.after.lin_vel_b[..., :2]  # type: ignore[index]  # floating base measured
-        return namespace(error).exp(-(error * error).sum(-1) / sigma**2)
+        return namespace(error).exp(-_square_xy(error) / sigma**2)
 
     return track_lin_vel_xy
 
@@ -47,10 +47,10 @@ def progress(o: Outcome) -> Array:
 
     Unlike the tracking term it has a slope far from the command too (the forward reward of RMA, Kumar et al. 2021).
     """
-    command = o.after.command[..., :2]
+    command, v = o.after.command, o.after.lin_vel_b
     xp = namespace(command)
-    speed = xp.sqrt((command * command).sum(-1) + 1e-12)
-    along = (o.after.lin_vel_b[..., :2] * command).sum(-1) / speed  # type: ignore[index]  # floating base measured
+    speed = xp.sqrt(_square_xy(command) + 1e-12)
+    along = (v[..., 0] * command[..., 0] + v[..., 1] * command[..., 1]) / speed  # type: ignore[index]  # floating base
     return xp.minimum(along, speed)
 
 
@@ -65,19 +65,18 @@ def lin_vel_z(o: Outcome) -> Array:
 
 def ang_vel_xy(o: Outcome) -> Array:
     """Squared roll and pitch rates [rad^2/s^2]."""
-    w = o.after.ang_vel_b[..., :2]
-    return (w * w).sum(-1)
+    return _square_xy(o.after.ang_vel_b)
 
 
 def flat_orientation(o: Outcome) -> Array:
     """Squared horizontal part of gravity in the body frame, sin^2 of the tilt."""
-    g = projected_gravity(o.after, o.contract)[..., :2]
-    return (g * g).sum(-1)
+    x, y, _ = gravity_parts(o.after.quat_xyzw)
+    return x * x + y * y
 
 
 def joint_torques(o: Outcome) -> Array:
     """Sum of squared torques [N^2 m^2]."""
-    return (o.after.joint_effort * o.after.joint_effort).sum(-1)
+    return _square(o.after.joint_effort)
 
 
 def joint_power(o: Outcome) -> Array:
@@ -87,22 +86,21 @@ def joint_power(o: Outcome) -> Array:
 
 def joint_acc(o: Outcome) -> Array:
     """Sum of squared joint accelerations over the control period [rad^2/s^4]."""
-    acc = (o.after.joint_vel - o.before.joint_vel) / o.dt_s
-    return (acc * acc).sum(-1)
+    return _square((o.after.joint_vel - o.before.joint_vel) / o.dt_s)
 
 
 def action_rate(o: Outcome) -> Array:
     """Squared change of the raw action."""
-    change = o.action - o.before.last_action
-    return (change * change).sum(-1)
+    return _square(o.action - o.before.last_action)
 
 
 def joint_deviation(joints: tuple[int, ...], standing_only: bool = False) -> OutcomeTerm:
     """Sum of |q - q_default| over ``joints`` (indices in contract order), optionally only when told to stand."""
+    columns = _as_slice(joints)
 
     def joint_deviation(o: Outcome) -> Array:
-        q = o.after.joint_pos[..., list(joints)]
-        deviation = abs(q - like([o.contract.action.offset[j] for j in joints], q)).sum(-1)
+        q = o.after.joint_pos[..., columns]
+        deviation = abs(q - like(tuple(o.contract.action.offset[j] for j in joints), q)).sum(-1)
         return deviation * as_float(~moving(o.after.command), q) if standing_only else deviation
 
     return joint_deviation
@@ -114,7 +112,8 @@ def joint_limits(o: Outcome) -> Array:
     xp = namespace(q)
     low, high = like(limits.pos_low, q), like(limits.pos_high, q)
     margin = 0.025 * (high - low)
-    return (xp.clip(low + margin - q, 0.0, None) + xp.clip(q - high + margin, 0.0, None)).sum(-1)
+    beyond = xp.maximum(low + margin - q, q - high + margin)  # never beyond both
+    return xp.clip(beyond, 0.0, None).sum(-1)
 
 
 # -- feet --
@@ -127,9 +126,8 @@ def feet_air_time(threshold_s: float) -> OutcomeTerm:
     """
 
     def feet_air_time(o: Outcome) -> Array:
-        touch = as_float(o.after.foot_contact > 0.5, o.action)  # type: ignore[operator]
-        first = touch * as_float(o.foot_air_s > 0.0, o.action)  # type: ignore[operator]
-        gain = ((namespace(touch).clip(o.foot_air_s, threshold_s, 0.5) - threshold_s) * first).sum(-1)
+        first = (o.after.foot_contact > 0.5) & (o.foot_air_s > 0.0)  # type: ignore[operator]
+        gain = ((namespace(first).clip(o.foot_air_s, threshold_s, 0.5) - threshold_s) * first).sum(-1)
         return gain * as_float(moving(o.after.command), gain) / o.dt_s
 
     return feet_air_time
@@ -137,8 +135,7 @@ def feet_air_time(threshold_s: float) -> OutcomeTerm:
 
 def feet_slip(o: Outcome) -> Array:
     """Squared horizontal speed of the feet that touch the ground [m^2/s^2]."""
-    v = o.foot_vel_w[..., :2]  # type: ignore[index]  # simulation only
-    return ((v * v).sum(-1) * o.after.foot_contact).sum(-1)
+    return (_square_xy(o.foot_vel_w) * o.after.foot_contact).sum(-1)
 
 
 def feet_clearance(height_m: float) -> OutcomeTerm:
@@ -146,9 +143,8 @@ def feet_clearance(height_m: float) -> OutcomeTerm:
 
     def feet_clearance(o: Outcome) -> Array:
         xp = namespace(o.foot_pos_w)
-        v = o.foot_vel_w[..., :2]  # type: ignore[index]
         gap = o.foot_pos_w[..., 2] - height_m  # type: ignore[index]
-        return (gap * gap * xp.sqrt(xp.sqrt((v * v).sum(-1) + 1e-12))).sum(-1)
+        return (gap * gap * xp.sqrt(xp.sqrt(_square_xy(o.foot_vel_w) + 1e-12))).sum(-1)
 
     return feet_clearance
 
@@ -165,7 +161,7 @@ def fallen(max_tilt_rad: float, min_height_m: float) -> OutcomeTerm:
     """1 where the base is tilted or low."""
 
     def fallen(o: Outcome) -> Array:
-        up = -projected_gravity(o.after, o.contract)[..., 2]
+        up = -gravity_parts(o.after.quat_xyzw)[2]
         low = o.after.base_pos_w[..., 2] < min_height_m  # type: ignore[index]
         return as_float((up < cos(max_tilt_rad)) | low, o.action)
 
@@ -201,4 +197,24 @@ def foot_contact(state: RobotState, contract: Contract) -> Array:
 
 def moving(command: Array) -> Array:
     """Whether the command asks to move, bool (N,)."""
-    return (command * command).sum(-1) > MOVING**2
+    return _square(command) > MOVING**2
+
+
+# -- arithmetic: few and whole operations, for small arrays cost by their number --
+
+
+def _square(x: Array) -> Array:
+    """Sum of squares over the last axis, without the array of squares."""
+    return namespace(x).einsum("...j,...j->...", x, x)
+
+
+def _square_xy(x: Array) -> Array:
+    """Sum of the squares of the first two columns."""
+    return x[..., 0] * x[..., 0] + x[..., 1] * x[..., 1]
+
+
+def _as_slice(columns: tuple[int, ...]) -> slice | list[int]:
+    """Return evenly spaced columns as a slice, which is not copied."""
+    step = columns[1] - columns[0] if len(columns) > 1 else 0
+    even = step > 0 and columns == tuple(range(columns[0], columns[-1] + 1, step))
+    return slice(columns[0], columns[-1] + 1, step) if even else list(columns)
