@@ -1,6 +1,6 @@
 """The physics backends by name, each imported when it is asked for.
 
-Knows: which name means which file. Does not know: engines, tasks beyond robot and scene.
+Knows: which name means which file. Does not know: engines, tasks beyond robot, scene and terrain.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from robot_rl.sim.task import Task
 
 
 def make_physics(task: Task, *, num_envs: int, physics: str = "mujoco_cpu", threads: int = 0) -> Physics:
-    """Build N copies of the task's robot in its scene.
+    """Build N copies of the task's robot in its scene, on its terrain.
 
     Args:
-        task: Names robot and scene.
+        task: Names robot, scene and terrain.
         num_envs: N.
         physics: One of ``PHYSICS``.
         threads: Of a CPU backend, 0 is one per CPU.
@@ -26,7 +26,7 @@ def make_physics(task: Task, *, num_envs: int, physics: str = "mujoco_cpu", thre
         ImportError: Its engine is not installed; the cure is named.
     """
     check_physics(physics)
-    return _BUILDERS[physics](load_robot(task.robot), num_envs, task.scene, threads)
+    return _BUILDERS[physics](load_robot(task.robot), num_envs, task, threads)
 
 
 def check_physics(name: str) -> None:
@@ -35,19 +35,19 @@ def check_physics(name: str) -> None:
         raise ValueError(f"no physics backend {name!r}; the choices are {PHYSICS}")
 
 
-def _mujoco_cpu(robot: Robot, num_envs: int, scene: str, threads: int) -> Physics:
+def _mujoco_cpu(robot: Robot, num_envs: int, task: Task, threads: int) -> Physics:
     from robot_rl.sim.mujoco_cpu import MujocoCpu
 
-    return MujocoCpu(robot, num_envs, scene=scene, threads=threads)
+    return MujocoCpu(robot, num_envs, scene=task.scene, terrain=task.terrain, threads=threads)
 
 
-def _mujoco_gpu(robot: Robot, num_envs: int, scene: str, threads: int) -> Physics:
+def _mujoco_gpu(robot: Robot, num_envs: int, task: Task, threads: int) -> Physics:
     from robot_rl.sim.mujoco_gpu import MujocoGpu
 
-    return MujocoGpu(robot, num_envs, scene=scene, numpy=True)
+    return MujocoGpu(robot, num_envs, scene=task.scene, terrain=task.terrain, numpy=True)
 
 
-_BUILDERS: dict[str, Callable[[Robot, int, str, int], Physics]] = {
+_BUILDERS: dict[str, Callable[[Robot, int, Task, int], Physics]] = {
     "mujoco_cpu": _mujoco_cpu,
     "mujoco_gpu": _mujoco_gpu,
 }

@@ -29,6 +29,8 @@ def check_events(task: Task) -> None:
     unknown = sorted(set(task.resets) - set(choices))
     if unknown:
         raise ValueError(f"task {task.name!r} resets {unknown}; the choices are {choices}")
+    if task.curriculum and task.terrain is None:
+        raise ValueError(f"task {task.name!r} has a curriculum but no terrain to move over")
 
 
 def randomize(physics: Physics, task: Task, rng: np.random.Generator, ids: np.ndarray) -> None:

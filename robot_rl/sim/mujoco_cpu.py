@@ -24,6 +24,7 @@ from robot_rl.sim.addresses import CONTACT_N, find_addresses
 from robot_rl.sim.physics import check_ids, unknown_parameter
 from robot_rl.sim.picture import Picture
 from robot_rl.sim.scene import build_model
+from robot_rl.sim.terrain import Terrain
 
 WXYZ_TO_XYZW = [1, 2, 3, 0]
 XYZW_TO_WXYZ = [3, 0, 1, 2]
@@ -37,11 +38,13 @@ OWN = (
 class MujocoCpu:
     """The CPU backend of ``Physics``; see the protocol for the meaning of each method."""
 
-    def __init__(self, robot: Robot, num_envs: int, *, scene: str = "flat", threads: int = 0) -> None:
+    def __init__(
+        self, robot: Robot, num_envs: int, *, scene: str = "flat", terrain: Terrain | None = None, threads: int = 0
+    ) -> None:
         """Compile the scene and start ``threads`` threads (0: one per CPU)."""
         self.robot = robot
         self.num_envs = num_envs
-        self.model = build_model(robot, scene)
+        self.model = build_model(robot, scene, terrain)
         self.dt_s = float(self.model.opt.timestep)
         self.batch = Batch(self.model, num_envs, nthread=threads)
         self._picture = Picture(self.model, floating_base=robot.floating_base)

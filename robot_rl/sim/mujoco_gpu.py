@@ -28,6 +28,7 @@ from robot_rl.sim.capacity import Capacity, estimate_capacity
 from robot_rl.sim.physics import check_ids, unknown_parameter
 from robot_rl.sim.picture import Picture
 from robot_rl.sim.scene import build_model
+from robot_rl.sim.terrain import Terrain
 from robot_rl.sim.warp_batch import WarpBatch, find_device
 
 QUAT_XYZW = [4, 5, 6, 3]
@@ -57,6 +58,7 @@ class MujocoGpu:
         num_envs: int,
         *,
         scene: str = "flat",
+        terrain: Terrain | None = None,
         device: str = "",
         numpy: bool = False,
         capacity: Capacity | None = None,
@@ -67,6 +69,7 @@ class MujocoGpu:
             robot: Whose MJCF is simulated.
             num_envs: N.
             scene: A file of ``sim/scenes``.
+            terrain: Rough ground in place of the scene's floor.
             device: ``cuda``, ``cuda:1`` …, or ``cpu``; by default the GPU where there is one.
             numpy: Whether NumPy comes out, for worlds on the host; on ``cpu`` it shares the memory.
             capacity: Buffers per copy; estimated from the scene by default.
@@ -76,7 +79,7 @@ class MujocoGpu:
         """
         self.robot, self.num_envs = robot, num_envs
         self.device, self.numpy = find_device(device), numpy
-        self.model = build_model(robot, scene)
+        self.model = build_model(robot, scene, terrain)
         self.dt_s = float(self.model.opt.timestep)
         self.capacity = capacity or estimate_capacity(self.model)
         self._at = find_addresses(self.model, robot)

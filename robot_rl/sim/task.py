@@ -17,6 +17,8 @@ from robot_rl.contract.spec import ActionLaw, Command, Contract, JointLimits, Ob
 from robot_rl.contract.state import RobotState
 from robot_rl.contract.terms import find_term
 from robot_rl.hardware.robot import Robot
+from robot_rl.sim.curriculum import Curriculum
+from robot_rl.sim.terrain import Terrain
 
 
 @dataclass(slots=True)
@@ -151,6 +153,10 @@ class Task:
     constraints: Constraints | None = None
     """What must not happen, for training; evaluation only counts how often it does."""
     scene: str = "flat"
+    terrain: Terrain | None = None
+    """Rough ground in place of the scene's floor; terms that ask for the ground's height are made of the same one."""
+    curriculum: Curriculum | None = None
+    """How copies move over the levels of ``terrain``; None spreads them over all, for good."""
     action_kind: str = "joint_position"
     action_scale: tuple[float, ...] | float = 0.5
     """Radians per unit action, one number or one per motor in the robot's order."""

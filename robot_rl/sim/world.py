@@ -20,6 +20,7 @@ from robot_rl.contract.apply import ActionMap, as_float32
 from robot_rl.contract.spec import Contract
 from robot_rl.contract.state import JointTarget, RobotState
 from robot_rl.sim.cat import Cat
+from robot_rl.sim.curriculum import Course
 from robot_rl.sim.events import CommandSource, Pusher, check_events, initial_state, randomize
 from robot_rl.sim.noise import NoisyObserver
 from robot_rl.sim.physics import Physics, Restorable
@@ -84,6 +85,8 @@ class World:
         low, high = task.delay_substeps
         self._late = self.rng.integers(low, high + 1, size=n) * 2 // task.decimation if high else None
         """Half periods by which each copy's link is late, (N,): 0, 1 or 2."""
+        self.course = Course(task.terrain, task.curriculum, n, self.dt_s, self.rng) if task.terrain else None
+        """Which tile of the terrain each copy is on."""
         self._target: JointTarget | None = None
         self._state, self._feet_before = self._measure(), self._feet()
         self.cat = Cat(task.constraints) if task.constraints else None
@@ -131,6 +134,9 @@ class World:
         self._state = dataclasses.replace(after, command=self.commands.value.copy())
         next_obs = self._observe(self._state)
         ids = np.flatnonzero((terminated >= 1.0) | truncated)
+        if self.course:
+            self.course.follow(after, self.contract.command.names)
+            self.course.move_on(ids, terminated[ids] >= 1.0)
         obs, log = (next_obs, {}) if ids.size == 0 else self._begin_anew(ids, next_obs)
         if self.cat:
             log |= self.cat.log
@@ -155,6 +161,7 @@ class World:
             "command": self.commands.value.copy(), "command_left_s": self.commands.left_s.copy(),
             "push_left_s": self._pusher.left_s.copy() if self._pusher else None,
             "observer": self._observer.snapshot(), "cat": self.cat.snapshot() if self.cat else None,
+            "course": self.course.snapshot() if self.course else None,
         }  # fmt: skip
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
@@ -167,6 +174,8 @@ class World:
             raise ValueError(f"physics {type(self.physics).__name__} cannot be restored")
         if self.cat:
             self.cat.restore(snapshot["cat"])
+        if self.course:
+            self.course.restore(snapshot["course"])
         self.physics.restore(snapshot["physics"])
         self.rng.bit_generator.state = snapshot["rng"]
         self._observer.restore(snapshot["observer"])
@@ -273,7 +282,10 @@ class World:
         return obs, log
 
     def _restart(self, ids: np.ndarray) -> None:
-        self.physics.reset(ids, initial_state(self.robot, self.task, self.rng, len(ids)))
+        state = initial_state(self.robot, self.task, self.rng, len(ids))
+        if self.course:
+            self.course.place(ids, state, self.robot.default_height_m)
+        self.physics.reset(ids, state)
         self.commands.draw(ids)
         self._steps[ids] = 0
         self._sums[:, ids] = 0.0
@@ -291,6 +303,7 @@ class World:
         }
         for row, name in zip(self._sums, self.task.rewards, strict=False):
             log[f"reward/{name}"] = row[ids].mean() / self.task.episode_s
+        log |= self.course.log if self.course else {}
         return {name: float(value) for name, value in log.items()}
 
 
