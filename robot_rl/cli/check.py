@@ -85,10 +85,10 @@ def _network(bundle: Bundle) -> Finding:
     from robot_rl.runtime.policy import Policy
 
     here = f"onnxruntime {onnxruntime.__version__}"
-    steps = f"{len(bundle.golden)} golden steps"
+    steps = f"{len(bundle.golden)} golden steps" + (", also exploring (gSDE)" if bundle.exploration else "")
     try:
         policy = Policy(bundle, bundle.path.read_bytes())
-        replay_golden(bundle, lambda obs: policy.infer(obs[0]))
+        replay_golden(bundle, lambda obs, xi=None: policy.infer(obs[0], xi))
     except Exception as error:  # onnxruntime's errors share no base class of their own
         return Finding("network", steps, here, ERROR, _reason(error, bundle.path))
     golden = bundle.golden

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from robot_rl.contract.apply import ActionMap, Observer
 from robot_rl.contract.diagnose import explain_obs, explain_targets
+from robot_rl.contract.exploration import EXPLORATION, KEY_EXPLORATION, Exploration, parse_exploration
 from robot_rl.contract.model_file import ModelFile, read_model_file
 from robot_rl.contract.spec import SCHEMA, Contract
 from robot_rl.contract.state import JointTarget, RobotState
@@ -56,8 +57,9 @@ OBS_TOLERANCE = 1e-6
 _STATE_JOINT_FIELDS = ("joint_pos", "joint_vel", "joint_effort")
 _TARGET_FIELDS = tuple(f.name for f in dataclasses.fields(JointTarget))
 
-Infer = Callable[[NDArray[np.float32]], NDArray[np.floating[Any]]]
-"""Maps one observation, (1, D) float32, to the action, A numbers in any shape."""
+Infer = Callable[..., NDArray[np.floating[Any]]]
+"""Maps one observation, (1, D) float32, to the action, A numbers in any shape; a policy that explores also maps an
+observation and an exploration matrix, (F, A) float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class Bundle:
     golden: Golden
     file_sha256: str
     graph_sha256: str
+    exploration: Exploration | None = None
+    """How it explores; None where it was trained without gSDE."""
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -103,7 +107,8 @@ def read_bundle(path: Path) -> Bundle:
     check_shapes(model, contract)
     golden = golden_from_json(model.metadata[KEY_GOLDEN], f"{where}: {KEY_GOLDEN}")
     provenance = json_object(model.metadata[KEY_PROVENANCE], f"{where}: {KEY_PROVENANCE}")
-    bundle = Bundle(path, contract, provenance, golden, model.file_sha256, model.graph_sha256)
+    exploration = _read_exploration(model, golden)
+    bundle = Bundle(path, contract, provenance, golden, model.file_sha256, model.graph_sha256, exploration)
     replay_contract(bundle)
     return bundle
 
@@ -114,10 +119,13 @@ def check_shapes(model: ModelFile, contract: Contract) -> None:
     Raises:
         ValueError: Name or shape of a tensor is wrong; both sides are named.
     """
-    wanted = {INPUT: (1, contract.obs_size)}
+    size = contract.num_actions * contract.chunk
+    wanted: dict[str, tuple[int, ...]] = {INPUT: (1, contract.obs_size)}
+    if EXPLORATION in model.inputs:  # a policy may take it, of any number of features
+        features = model.inputs[EXPLORATION][:1]
+        wanted[EXPLORATION] = (features[0] if features and features[0] else 1, size)
     if model.inputs != wanted:
         raise ValueError(f"{model.path}: the network takes {model.inputs}; the contract needs {wanted}")
-    size = contract.num_actions * contract.chunk
     if set(model.outputs) != {OUTPUT} or math.prod(model.outputs[OUTPUT]) != size:
         raise ValueError(
             f"{model.path}: the network gives {model.outputs}; the contract needs {{{OUTPUT!r}: (1, {size})}}"
@@ -184,7 +192,8 @@ def replay_golden(bundle: Bundle, infer: Infer, *, atol: float = 1e-5) -> None:
         atol: Largest difference allowed between actions; the contract's own arithmetic is held tighter.
 
     Raises:
-        ValueError: The vectors belong to another contract, or an action differs; step and joint are named.
+        ValueError: The vectors belong to another contract, or an action differs, of the mean or while exploring; step
+            and joint are named.
     """
     if bundle.golden.contract_sha256 != bundle.contract.fingerprint:
         raise ValueError(
@@ -192,8 +201,30 @@ def replay_golden(bundle: Bundle, infer: Infer, *, atol: float = 1e-5) -> None:
             f"under {bundle.golden.contract_sha256[:12]}…, the contract's fingerprint is "
             f"{bundle.contract.fingerprint[:12]}…"
         )
-    for step, row in enumerate(bundle.golden.obs.astype(np.float32)):
-        _check_actions(bundle, step, np.asarray(infer(row[None]), dtype=np.float64).ravel(), atol)
+    explores, rows = bundle.exploration, bundle.golden.obs.astype(np.float32)
+    for step, row in enumerate(rows):
+        _check_action(bundle, "golden actions", step, infer(row[None]), bundle.golden.actions[step], atol)
+    if explores is not None:
+        for step, row in enumerate(rows):
+            got = infer(row[None], explores.matrix(step))
+            _check_action(bundle, "golden exploration", step, got, explores.actions[step], atol)
+
+
+def _read_exploration(model: ModelFile, golden: Golden) -> Exploration | None:
+    shape, text = model.inputs.get(EXPLORATION), model.metadata.get(KEY_EXPLORATION)
+    if (shape is None) != (text is None):
+        has, lacks = ("metadata", "input") if shape is None else ("input", "metadata")
+        name = {"metadata": KEY_EXPLORATION, "input": EXPLORATION}
+        raise ValueError(
+            f"{model.path} has the {has} {name[has]!r} without the {lacks} {name[lacks]!r}; the file was edited"
+        )
+    if shape is None or text is None:
+        return None
+    where = f"{model.path}: {KEY_EXPLORATION}"
+    explores = parse_exploration(text, shape, where)
+    if explores.actions.shape != golden.actions.shape:
+        raise ValueError(f"{where}.actions has shape {explores.actions.shape}; expected {golden.actions.shape}")
+    return explores
 
 
 def _check_keys(model: ModelFile) -> None:
@@ -248,8 +279,10 @@ def _check_rate(bundle: Bundle) -> None:
         )
 
 
-def _check_actions(bundle: Bundle, step: int, got: NDArray[np.float64], atol: float) -> None:
-    expected = bundle.golden.actions[step]
+def _check_action(
+    bundle: Bundle, what: str, step: int, answer: NDArray[Any], expected: NDArray[np.float64], atol: float
+) -> None:
+    got = np.asarray(answer, dtype=np.float64).ravel()
     if got.shape != expected.shape:
         raise ValueError(f"{bundle.path}: the network gave {got.size} numbers; golden step {step} has {expected.size}")
     error = np.abs(got - expected)
@@ -257,6 +290,6 @@ def _check_actions(bundle: Bundle, step: int, got: NDArray[np.float64], atol: fl
         worst = int(np.argmax(np.where(np.isnan(error), np.inf, error)))
         joint = bundle.contract.joints[worst % bundle.contract.num_actions]
         raise ValueError(
-            f"{bundle.path}: the network does not reproduce its golden actions: step {step}, joint {joint!r} gave "
+            f"{bundle.path}: the network does not reproduce its {what}: step {step}, joint {joint!r} gave "
             f"{got[worst]:.7g}, exported was {expected[worst]:.7g} (allowed difference {atol:g})"
         )

@@ -18,7 +18,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -31,6 +31,7 @@ from torch import nn
 
 from robot_rl import __version__
 from robot_rl.contract import golden as gold
+from robot_rl.contract.exploration import EXPLORATION, KEY_EXPLORATION, draw, record_exploration
 from robot_rl.contract.model_file import parse_model, with_metadata
 from robot_rl.contract.sample import sample_states
 from robot_rl.contract.spec import SCHEMA, Contract
@@ -47,6 +48,7 @@ _log = logging.getLogger(__name__)
 PARITY = 1e-5
 """Largest difference between an action of torch and of onnxruntime."""
 GOLDEN_STEPS = 12
+_PARITY_DRAWS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +69,13 @@ class Provenance:
 
 @runtime_checkable
 class Dense(Protocol):
-    """A module that can describe itself as a plain multi-layer perceptron on raw observations."""
+    """A module that can describe itself as a plain multi-layer perceptron on raw observations.
+
+    Where that has deviations of gSDE, the module also has a method ``explored``, see ``nets.Actor``.
+    """
 
     def as_mlp(self) -> DenseNet:
-        """Return the deterministic policy, normaliser folded in."""
+        """Return the policy, normaliser folded in."""
         ...
 
 
@@ -83,6 +88,7 @@ def export_policy(
     joints: Sequence[str] = (),
     states: RobotState | None = None,
     observations: NDArray[np.floating[Any]] | None = None,
+    sde_every: int = 8,
 ) -> gold.Bundle:
     """Write ``policy`` to ``path`` in one piece and return what a robot will read.
 
@@ -96,6 +102,7 @@ def export_policy(
             the golden vectors, or all without ``states``, are drawn within the contract's limits, which shows
             errors that a calm recording would hide.
         observations: Recorded observations to prove parity on, (n, D); the golden ones are always used.
+        sde_every: gSDE only: control steps between draws of the noise matrix; on the robot the default is the same.
 
     Raises:
         ValueError: onnxruntime does not reproduce torch within ``PARITY``, or sizes differ; nothing is written.
@@ -107,7 +114,8 @@ def export_policy(
     infer = _session(graph)
     names = tuple(joints) or contract.joints + contract.passive
     record = gold.record_golden(contract, names, _golden_states(contract, names, states), reference)
-    _prove_parity(reference, infer, record.obs if observations is None else np.concatenate((record.obs, observations)))
+    shown = record.obs if observations is None else np.concatenate((record.obs, observations))
+    _prove_parity(reference, infer, shown)
     about = asdict(provenance) | {
         "created": began.isoformat(timespec="seconds"),
         "robot_rl": __version__,
@@ -125,6 +133,11 @@ def export_policy(
         gold.KEY_CONTRACT_SHA256: contract.fingerprint,
         gold.KEY_GRAPH_SHA256: model.graph_sha256,
     }
+    if EXPLORATION in model.inputs:
+        features, actions = model.inputs[EXPLORATION]
+        _prove_parity_exploring(reference, infer, shown, (features, actions))
+        explores = record_exploration(record.obs, reference, shape=(features, actions), interval=sde_every)
+        metadata[KEY_EXPLORATION] = explores.to_json()
     return _write(path, with_metadata(graph, metadata), infer)
 
 
@@ -166,25 +179,38 @@ def _golden_states(contract: Contract, joints: Sequence[str], recorded: RobotSta
 def _session(graph: bytes) -> Forward:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # it warns of every initialiser that is an input's default
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    return lambda obs: np.asarray(session.run([gold.OUTPUT], {gold.INPUT: obs})[0])
+
+    def infer(obs: NDArray[Any], xi: NDArray[Any] | None = None) -> NDArray[np.float32]:
+        feed = {gold.INPUT: obs} if xi is None else {gold.INPUT: obs, EXPLORATION: xi}
+        return np.asarray(session.run([gold.OUTPUT], feed)[0])
+
+    return infer
 
 
 def _prove_parity(
-    reference: Forward,
-    infer: Forward,
-    observations: NDArray[Any],
+    reference: Forward, infer: Forward, observations: NDArray[Any], xi: NDArray[np.float32] | None = None
 ) -> None:
     rows = np.asarray(observations, dtype=np.float32)
-    expected = reference(rows)
-    got = np.concatenate([infer(row[None]) for row in rows]).reshape(expected.shape)
+    expected = reference(rows, xi)
+    got = np.concatenate([infer(row[None], xi) for row in rows]).reshape(expected.shape)
     error = np.abs(got - expected)
     if not np.all(error <= PARITY):  # also where it is NaN
         worst = float(np.nanmax(error, initial=0.0))
         raise ValueError(
-            f"export refused: onnxruntime and torch differ by {worst:.3g} on {len(rows)} recorded observations "
-            f"(allowed {PARITY:g}; NaN: {int(np.isnan(error).sum())}); nothing was written"
+            f"export refused: onnxruntime and torch differ by {worst:.3g} on {len(rows)} recorded observations"
+            f"{'' if xi is None else ' while exploring'} (allowed {PARITY:g}; NaN: {int(np.isnan(error).sum())}); "
+            "nothing was written"
         )
+
+
+def _prove_parity_exploring(
+    reference: Forward, infer: Forward, observations: NDArray[Any], shape: tuple[int, int]
+) -> None:
+    """Share the observations among a few noise matrices."""
+    for index in range(min(_PARITY_DRAWS, len(observations))):
+        _prove_parity(reference, infer, observations[index::_PARITY_DRAWS], draw(0, index, shape))
 
 
 def _write(path: Path, data: bytes, infer: gold.Infer) -> gold.Bundle:
@@ -194,7 +220,7 @@ def _write(path: Path, data: bytes, infer: gold.Infer) -> gold.Bundle:
         bundle = gold.read_bundle(hidden)
         gold.replay_golden(bundle, infer, atol=PARITY)
     _log.info("exported %s, %s", path, bundle.file_sha256[:12])
-    return gold.Bundle(path, bundle.contract, bundle.provenance, bundle.golden, bundle.file_sha256, bundle.graph_sha256)
+    return replace(bundle, path=path)
 
 
 def _as_graph(policy: nn.Module | DenseNet, obs_size: int) -> tuple[Forward, bytes, Mapping[str, Any]]:
@@ -203,13 +229,16 @@ def _as_graph(policy: nn.Module | DenseNet, obs_size: int) -> tuple[Forward, byt
         return dense_forward(policy), dense_graph(policy), _architecture(policy)
     if isinstance(policy, Dense):
         net = policy.as_mlp()
+        if net.std is not None and not hasattr(policy, "explored"):
+            raise ValueError(f"{type(policy).__name__} has deviations of gSDE but no method explored(obs, xi)")
         return module_forward(policy), dense_graph(net), _architecture(net)
     return module_forward(policy), trace_graph(policy, obs_size), {"kind": type(policy).__name__}
 
 
 def _architecture(net: DenseNet) -> Mapping[str, Any]:
     sizes = [net.layers[0][0].shape[1], *(w.shape[0] for w, _ in net.layers)]
-    return {"kind": "mlp", "sizes": [int(n) for n in sizes], "activation": net.activation, "output": "tanh"}
+    about = {"kind": "mlp", "sizes": [int(n) for n in sizes], "activation": net.activation, "output": "tanh"}
+    return about if net.std is None else about | {"exploration": "gsde"}
 
 
 def _csv(values: tuple[float, ...]) -> str:

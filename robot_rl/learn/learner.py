@@ -221,8 +221,9 @@ class Learner:
         name = f"policy_final_{updates:08d}.onnx" if final else f"policy_{updates:08d}.onnx"
         states = as_state(self._newest) if len(self._newest) else None
         bundle = export_policy(
-            net, self.bundle.contract, job.inbox / name, provenance=about, joints=job.robot.joints, states=states
-        )
+            net, self.bundle.contract, job.inbox / name, provenance=about, joints=job.robot.joints, states=states,
+            sde_every=self.cfg.rlpd.sde_every,
+        )  # fmt: skip
         self.offers += 1
         made = Offer(job.inbox / name, bundle.file_sha256, about.parent, job.recipe, updates, final)
         job.announce(made)

@@ -141,6 +141,10 @@ class DenseNet:
     """Weights (out, in) and biases (out,), float32, from input to output; the normaliser is folded in."""
     activation: str
     """A key of ``ACTIVATIONS``, between layers; the last layer ends in tanh."""
+    std: np.ndarray | None = None
+    """gSDE: deviations of the noise matrix, float32 (F, A), or (F, 1) for all actions alike; None without gSDE."""
+    mean_clip: float = math.inf
+    """Hard bound of the last layer before noise and tanh; infinite is none."""
 
 
 class Actor(nn.Module):
@@ -194,6 +198,12 @@ class Actor(nn.Module):
         mean, std, _ = self._law(normalised)
         return mean, std
 
+    def explored(self, obs: Tensor, xi: Tensor) -> Tensor:
+        """Return gSDE's action, shape (..., A), for raw observations (..., D) and standard normal ``xi`` (F, A)."""
+        matrix = gsde.positive_std(self.log_std, expln=self.expln) * xi
+        z = self.mlp.features(self.norm(obs))
+        return torch.tanh(self.mlp.layers[-1](z) + gsde.noise(z, matrix))
+
     def redraw(self, num_envs: int, *, generator: torch.Generator | None = None) -> None:
         """Draw one noise matrix per environment; nothing to do without gSDE."""
         if self.exploration == "gsde":
@@ -219,13 +229,15 @@ class Actor(nn.Module):
 
     @torch.no_grad()
     def as_mlp(self) -> DenseNet:
-        """Return the deterministic policy as arrays, the normaliser folded into the first layer in float64."""
+        """Return the policy as arrays, gSDE included, the normaliser folded into the first layer in float64."""
         weights = [(x.weight.double().cpu(), x.bias.double().cpu()) for x in self.mlp.linears()]
         w, b = weights[0]
         w = w / (self.norm.var.double().cpu().sqrt() + self.norm.floor)
         weights[0] = (w, b - w @ self.norm.mean.double().cpu())
         layers = tuple((w.float().numpy(), b.float().numpy()) for w, b in weights)
-        return DenseNet(layers=layers, activation=self.mlp.activation)
+        gaussian = self.exploration == "gaussian"
+        std = None if gaussian else gsde.positive_std(self.log_std, expln=self.expln).cpu().numpy()
+        return DenseNet(layers=layers, activation=self.mlp.activation, std=std)
 
 
 class Critic(nn.Module):

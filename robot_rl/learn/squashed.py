@@ -57,7 +57,7 @@ class Actor(nn.Module):
             sde_full_std: One deviation per feature and action; else one per feature.
             sde_expln: See ``gsde.positive_std``.
             sde_learn_features: Let gradients of the noise reach the features (off-policy), or stop them (on-policy).
-            mean_clip: Bound of the mean before the tanh, hard; infinite is none, and then the policy is a plain MLP.
+            mean_clip: Bound of the mean before the tanh, hard; infinite is none.
         """
         super().__init__()
         if exploration not in EXPLORATIONS:
@@ -81,6 +81,11 @@ class Actor(nn.Module):
     def forward(self, obs: Tensor) -> Tensor:
         """Return the deterministic action ``tanh(mlp(obs))``, (..., A)."""
         return torch.tanh(self._mean(self.mlp.features(obs)))
+
+    def explored(self, obs: Tensor, xi: Tensor) -> Tensor:
+        """Return gSDE's action, shape (..., A), for observations (..., D) and standard normal ``xi`` (F, A)."""
+        z = self.mlp.features(obs)
+        return torch.tanh(self._mean(z) + gsde.noise(z, gsde.positive_std(self.sde_log_std, expln=self.expln) * xi))
 
     def noise(self, rows: int, *, matrices: int, generator: torch.Generator) -> Tensor:
         """Draw standard noise for ``sample``.
@@ -137,15 +142,17 @@ class Actor(nn.Module):
 
     @torch.no_grad()
     def as_mlp(self) -> DenseNet:
-        """Return the deterministic policy as arrays; raise ValueError where its mean is clipped."""
-        self._require_unclipped()
+        """Return the policy as arrays, gSDE included."""
         layers = tuple((x.weight.numpy().copy(), x.bias.numpy().copy()) for x in self._linear())
-        return DenseNet(layers=layers, activation=self.mlp.activation)
+        gaussian = self.exploration == "gaussian"
+        std = None if gaussian else gsde.positive_std(self.sde_log_std, expln=self.expln).numpy()
+        return DenseNet(layers=layers, activation=self.mlp.activation, std=std, mean_clip=self.mean_clip)
 
     @torch.no_grad()
     def start_at(self, net: DenseNet) -> None:
-        """Copy a plain MLP into the mean network; raise ValueError where the layers differ or the mean is clipped."""
-        self._require_unclipped()
+        """Copy a plain MLP into the mean network, not its noise; raise ValueError where layers or mean clip differ."""
+        if not math.isclose(net.mean_clip, self.mean_clip, rel_tol=1e-6):  # files hold float32
+            raise ValueError(f"policy has mean_clip {net.mean_clip}; the actor {self.mean_clip}")
         ours = [tuple(x.weight.shape) for x in self._linear()]
         theirs = [w.shape for w, _ in net.layers]
         if ours != theirs or net.activation != self.mlp.activation:
@@ -160,12 +167,6 @@ class Actor(nn.Module):
         first = self._linear()[0]
         first.weight.mul_(scale)
         first.bias.sub_(first.weight @ mean)
-
-    def _require_unclipped(self) -> None:
-        if not math.isinf(self.mean_clip):
-            raise ValueError(
-                f"mean_clip is {self.mean_clip}; a plain MLP has none, so leave it infinite to start at or export one"
-            )
 
     def _linear(self) -> list[nn.Linear]:
         return [layer for layer in self.mlp.layers if isinstance(layer, nn.Linear)]

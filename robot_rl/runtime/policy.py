@@ -5,7 +5,7 @@ golden vectors reproduced by this very onnxruntime, fast enough to be useful. Wh
 
 Knows: onnxruntime. Does not know: modes, the shield, when it is called.
 
-Shapes: D observation · A action.
+Shapes: D observation · F features of gSDE · A action.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 import onnxruntime as ort
 
 from robot_rl.contract.check import check_robot, refuse
+from robot_rl.contract.exploration import EXPLORATION, Exploration
 from robot_rl.contract.golden import INPUT, OUTPUT, Bundle, read_bundle, replay_golden
 from robot_rl.contract.spec import Contract
 from robot_rl.hardware.robot import Robot
@@ -46,6 +47,12 @@ class Policy:
         self._obs = np.zeros((1, contract.obs_size), np.float32)
         self._action = np.zeros((1, contract.num_actions), np.float32)
         self._binding = bind(self._session, self._obs, self._action)
+        self.exploration: Exploration | None = bundle.exploration
+        """How it explores; None where it was trained without gSDE."""
+        self._xi = np.zeros((0, 0) if self.exploration is None else self.exploration.shape, np.float32)
+        self._explored = False  # whether ``_xi`` holds anything but zeros
+        if self._xi.size:
+            self._binding.bind_input(EXPLORATION, "cpu", 0, np.float32, self._xi.shape, self._xi.ctypes.data)
 
     @classmethod
     def load(cls, path: Path | str, robot: Robot) -> Policy:
@@ -69,9 +76,18 @@ class Policy:
         policy._warm_up()
         return policy
 
-    def infer(self, obs: np.ndarray) -> np.ndarray:
-        """Map an observation, shape (D,) float32, to a raw action in a new array, shape (A,) float32."""
+    def infer(self, obs: np.ndarray, xi: np.ndarray | None = None) -> np.ndarray:
+        """Map an observation, shape (D,) float32, to a raw action in a new array, shape (A,) float32.
+
+        Args:
+            obs: The observation.
+            xi: Explore with this noise matrix, (F, A), see ``contract.exploration.draw``; None is the mean. Only where
+                ``exploration`` is not None.
+        """
         self._obs[0] = obs
+        if xi is not None or self._explored:
+            self._xi[...] = 0.0 if xi is None else xi
+            self._explored = xi is not None
         self._session.run_with_iobinding(self._binding)
         return self._action[0].copy()
 
@@ -80,8 +96,8 @@ class Policy:
         """Share of golden actions at their bound; a healthy policy steers within its bounds."""
         return saturation(self.bundle.golden.actions, self.contract)
 
-    def _infer_row(self, obs: np.ndarray) -> np.ndarray:
-        return self.infer(obs[0])
+    def _infer_row(self, obs: np.ndarray, xi: np.ndarray | None = None) -> np.ndarray:
+        return self.infer(obs[0], xi)
 
     def _warm_up(self) -> None:
         """Run until caches are warm, and measure."""

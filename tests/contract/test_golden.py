@@ -26,7 +26,7 @@ TINY = read_bundle(POLICIES / "go2_tiny.onnx")
 
 def network(path: Path) -> Any:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return lambda obs: session.run(["actions"], {"obs": obs})[0]
+    return lambda obs, xi=None: session.run(["actions"], {"obs": obs} | ({} if xi is None else {"exploration": xi}))[0]
 
 
 @pytest.mark.parametrize("name", NAMES)
