@@ -64,8 +64,8 @@ def run(
     torch.set_num_threads(1)
     cells: list[Cell] = []
     try:
-        for n in intervals:
-            for seed in range(seeds):
+        for seed in range(seeds):
+            for n in intervals:
                 cells.append(_kept(Path(out), n, seed, steps))
                 write_card(Path(card or out), cells)
     finally:

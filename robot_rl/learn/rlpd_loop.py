@@ -95,7 +95,7 @@ def _act(agent: Agent, obs: dict[str, Tensor], env: VecEnv, *, uniform: bool, re
         return agent.actor.sample(obs["policy"], agent.actor.noise(n, matrices=n, generator=agent.generator))[0]
     if redraw or agent.noise is None:
         agent.noise = agent.actor.noise(n, matrices=n, generator=agent.generator)
-    return agent.actor.sample(obs["policy"], agent.noise)[0]
+    return agent.actor.explored(obs["policy"], agent.noise)
 
 
 def _due(total: int, num_envs: int, cfg: Config) -> int:

@@ -83,7 +83,7 @@ class Actor(nn.Module):
         return torch.tanh(self._mean(self.mlp.features(obs)))
 
     def explored(self, obs: Tensor, xi: Tensor) -> Tensor:
-        """Return gSDE's action, shape (..., A), for observations (..., D) and standard normal ``xi`` (F, A)."""
+        """Return gSDE's action, shape (..., A), for observations (..., D) and normal ``xi``, (F, A) or (B, F, A)."""
         z = self.mlp.features(obs)
         return torch.tanh(self._mean(z) + gsde.noise(z, gsde.positive_std(self.sde_log_std, expln=self.expln) * xi))
 
