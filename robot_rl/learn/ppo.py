@@ -76,6 +76,8 @@ class Config:
     """Bounds of the steered rate."""
     max_grad_norm: float = 1.0
     """Of actor and critic, each."""
+    actor_obs: str = "policy"
+    """Observation group that the actor sees; critic for a teacher, which no robot can run."""
     actor_hidden: tuple[int, ...] = (256, 128, 64)
     """Widths of the actor's hidden layers."""
     critic_hidden: tuple[int, ...] = (256, 128, 64)
@@ -146,9 +148,12 @@ def make_agent(cfg: Config, sizes: dict[str, int], device: torch.device | str = 
         sizes: Widths of the observation groups (``policy``, and ``critic`` where there is one) and ``action``.
         device: Where the networks live.
     """
+    if cfg.actor_obs not in sizes:
+        groups = sorted(set(sizes) - {"action"})
+        raise ValueError(f"ppo config: actor_obs is {cfg.actor_obs!r}; the world's observation groups are {groups}")
     seeder = torch.Generator().manual_seed(cfg.seed)
     actor = Actor(
-        sizes["policy"], sizes["action"], hidden=cfg.actor_hidden, activation=cfg.activation,
+        sizes[cfg.actor_obs], sizes["action"], hidden=cfg.actor_hidden, activation=cfg.activation,
         exploration=cfg.exploration, log_std=cfg.log_std, full_std=cfg.sde_full_std, expln=cfg.sde_expln,
         generator=seeder,
     ).to(device)  # fmt: skip
@@ -179,7 +184,7 @@ def steer(rate: float, kl: float, cfg: Config) -> float:
 @torch.no_grad()
 def as_batch(agent: Agent, rollout: Rollout, cfg: Config) -> dict[str, Tensor]:
     """Normalise, evaluate and flatten a rollout: everything the update reads, each (T*N, ...)."""
-    obs = agent.actor.norm(rollout.obs["policy"].flatten(0, 1))  # (T*N, D)
+    obs = agent.actor.norm(rollout.obs[cfg.actor_obs].flatten(0, 1))  # (T*N, D)
     critic_obs = agent.critic.norm(rollout.critic_obs.flatten(0, 1))
     value = agent.critic(critic_obs).view_as(rollout.reward)
     last = agent.critic(agent.critic.norm(rollout.last_critic_obs)).unsqueeze(0)
@@ -201,7 +206,7 @@ def as_batch(agent: Agent, rollout: Rollout, cfg: Config) -> dict[str, Tensor]:
     }  # fmt: skip
     if cfg.symmetry != "none":
         assert agent.mirror is not None, "symmetry: the agent has no mirror"
-        batch |= symmetry.images(agent.mirror, rollout, agent.actor.norm, agent.critic.norm)
+        batch |= symmetry.images(agent.mirror, rollout, cfg.actor_obs, agent.actor.norm, agent.critic.norm)
     require_finite(batch)
     batch["log_prob"] = gsde.log_prob(batch["u"], batch["mean"], batch["std"])
     return batch
@@ -285,9 +290,11 @@ def load_agent(path: Path) -> tuple[Agent, Config]:
     """Read the agent of a checkpoint, for evaluation or export, with the config it was trained under.
 
     Raises:
-        ValueError: The file is no whole checkpoint.
+        ValueError: The file is no whole checkpoint of PPO.
     """
     tree = checkpoint.load(path)
+    if tree.get("algorithm") != "ppo":
+        raise ValueError(f"{path} is a checkpoint of {tree.get('algorithm')!r}, not of 'ppo'")
     return unpack(tree)
 
 

@@ -116,20 +116,21 @@ def iterate(run: Run, cfg: Config) -> dict[str, float]:
     if cfg.rnd is not None:
         rnd.watch(rollout, cfg.rnd)
     run.obs, row = collect(
-        agent.actor, env, run.obs, rollout, run.tracker, agent.generator, sde_every=cfg.sde_every
+        agent.actor, env, run.obs, rollout, run.tracker, agent.generator,
+        sde_every=cfg.sde_every, group=cfg.actor_obs,
     )  # fmt: skip
     collected = time.perf_counter()
     agent.steps += steps
     if cfg.normalise and float(agent.actor.norm.count) == 0.0:
-        _normalise(agent, rollout)
+        _normalise(cfg, agent, rollout)
         return {}
     if cfg.rnd is not None:
-        row |= rnd.add_bonus(agent.curiosity, cfg.rnd, rollout, steps=agent.steps, discount=cfg.discount)
+        row |= rnd.add_bonus(agent.curiosity, cfg.rnd, rollout, agent.ranks, steps=agent.steps, discount=cfg.discount)
     row |= update(agent, as_batch(agent, rollout, cfg), cfg)
     if cfg.rnd is not None:
-        row |= rnd.learn(agent.curiosity, cfg.rnd, rollout, agent.generator)
+        row |= rnd.learn(agent.curiosity, cfg.rnd, rollout, agent.generator, agent.ranks)
     if cfg.normalise:
-        _normalise(agent, rollout)
+        _normalise(cfg, agent, rollout)
     ended = time.perf_counter()
     agent.iteration += 1
     agent.train_s = agent.ranks.agreed(agent.train_s + (ended - began))
@@ -183,8 +184,9 @@ def _check_shape(path: Path, tree: dict[str, Any], cfg: Config, sizes: dict[str,
     """Raise ValueError where the stored networks do not fit the settings or the environment."""
     if tree["sizes"] != sizes:
         raise ValueError(f"{path} was trained with sizes {tree['sizes']}; the environment has {sizes}")
-    for name in ("actor_hidden", "critic_hidden", "activation", "exploration", "sde_full_std"):
-        stored, wanted = tree["config"][name], getattr(cfg, name)
+    for name in ("actor_obs", "actor_hidden", "critic_hidden", "activation", "exploration", "sde_full_std"):
+        wanted = getattr(cfg, name)
+        stored = tree["config"].get(name, wanted)
         if stored != (list(wanted) if isinstance(wanted, tuple) else wanted):
             raise ValueError(f"{path} was trained with {name} = {stored}; the recipe says {wanted}")
 
@@ -205,8 +207,8 @@ def _save(cfg: Config, run: Run, path: Path) -> None:
     checkpoint.save(path, pack(run.agent, cfg) | {"tracker": run.tracker.snapshot(), "obs": run.obs, "env": env})
 
 
-def _normalise(agent: Agent, rollout: Rollout) -> None:
-    agent.actor.norm.update(agent.ranks.rows(rollout.obs["policy"].flatten(0, 1)))
+def _normalise(cfg: Config, agent: Agent, rollout: Rollout) -> None:
+    agent.actor.norm.update(agent.ranks.rows(rollout.obs[cfg.actor_obs].flatten(0, 1)))
     agent.critic.norm.update(agent.ranks.rows(rollout.critic_obs.flatten(0, 1)))
 
 

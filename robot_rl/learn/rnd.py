@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from robot_rl.learn.nets import Mlp, Normaliser
+from robot_rl.learn.ranks import ALONE, Ranks
 from robot_rl.learn.rollout import Rollout, require_finite
 
 OBS_CLIP = 5.0
@@ -116,17 +117,18 @@ def weight_at(cfg: Config, steps: int) -> float:
 
 
 @torch.no_grad()
-def bonus(curiosity: Curiosity, cfg: Config, successor: Tensor, *, discount: float) -> Tensor:
+def bonus(curiosity: Curiosity, cfg: Config, successor: Tensor, ranks: Ranks = ALONE, *, discount: float) -> Tensor:
     """Return the normalised bonus of each step, (T, N), and take the steps into the statistics.
 
     Args:
         curiosity: Its statistics move; its networks do not.
         cfg: Settings.
         successor: Raw observations of the group after each step, before any reset, (T, N, D).
+        ranks: The processes whose rows make the statistics.
         discount: Of the sums whose deviation normalises the bonus; they run on over ends of episodes, as in the paper.
     """
     if cfg.normalise:
-        curiosity.norm.update(successor.flatten(0, 1))
+        curiosity.norm.update(ranks.rows(successor.flatten(0, 1)))
     raw = _error(curiosity, _seen(curiosity, cfg, successor)).norm(dim=-1)  # (T, N)
     if len(curiosity.sums) != raw.shape[1]:
         curiosity.sums = torch.zeros_like(raw[0])
@@ -134,7 +136,7 @@ def bonus(curiosity: Curiosity, cfg: Config, successor: Tensor, *, discount: flo
     for t, row in enumerate(raw):
         torch.add(row, curiosity.sums, alpha=discount, out=sums[t])
         curiosity.sums.copy_(sums[t])
-    curiosity.spread.update(sums.view(-1, 1))
+    curiosity.spread.update(ranks.rows(sums.view(-1, 1)))
     return raw / (curiosity.spread.var.sqrt() + 1e-8)
 
 
@@ -145,7 +147,7 @@ def watch(rollout: Rollout, cfg: Config) -> None:
 
 
 def add_bonus(
-    curiosity: Curiosity | None, cfg: Config, rollout: Rollout, *, steps: int, discount: float
+    curiosity: Curiosity | None, cfg: Config, rollout: Rollout, ranks: Ranks = ALONE, *, steps: int, discount: float
 ) -> dict[str, float]:
     """Add the weighted bonus to the rewards of ``rollout``, after so many environment steps, and say how much it was.
 
@@ -154,13 +156,15 @@ def add_bonus(
     """
     assert curiosity is not None, "rnd: the agent has no curiosity"
     weight = weight_at(cfg, steps)
-    extra = bonus(curiosity, cfg, rollout.successor[cfg.group], discount=discount)
+    extra = bonus(curiosity, cfg, rollout.successor[cfg.group], ranks, discount=discount)
     require_finite({"rnd/bonus": extra})
     rollout.reward.add_(extra, alpha=weight)
     return {"rnd/bonus": float(extra.mean()), "rnd/weight": weight}
 
 
-def learn(curiosity: Curiosity | None, cfg: Config, rollout: Rollout, generator: torch.Generator) -> dict[str, float]:
+def learn(
+    curiosity: Curiosity | None, cfg: Config, rollout: Rollout, generator: torch.Generator, ranks: Ranks = ALONE
+) -> dict[str, float]:
     """Let the predictor learn from the successors of ``rollout``, shuffled, and return its mean loss.
 
     Raises:
@@ -175,6 +179,7 @@ def learn(curiosity: Curiosity | None, cfg: Config, rollout: Rollout, generator:
             loss = _error(curiosity, seen[part]).square().mean()
             curiosity.optimiser.zero_grad(set_to_none=True)
             loss.backward()
+            ranks.mean_([p.grad for p in curiosity.predictor.parameters() if p.grad is not None])
             curiosity.optimiser.step()
             total += loss.detach()
     require_finite({"rnd/loss": total})

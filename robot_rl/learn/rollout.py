@@ -101,6 +101,7 @@ def collect(
     generator: torch.Generator,
     *,
     sde_every: int = 0,
+    group: str = "policy",
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Fill ``rollout`` with the actor's exploration.
 
@@ -111,6 +112,7 @@ def collect(
         rollout: Buffers to overwrite.
         tracker: Counts episodes.
         generator: Source of the exploration.
+        group: What the actor sees.
 
     Returns:
         The observations to act on next, and the means of what the environment logged, with ``time/env_s``.
@@ -119,7 +121,6 @@ def collect(
         FloatingPointError: An observation or reward is not finite; names the first place.
     """
     n = env.num_envs
-    group = rollout.critic_group
     rollout.cut_at.clear()
     rollout.cut_obs.clear()
     sums: dict[str, list[float]] = {}
@@ -129,7 +130,7 @@ def collect(
             buffer[t] = obs[name]
         if t == 0 or (sde_every > 0 and t % sde_every == 0):
             actor.redraw(n, generator=generator)
-        u, rollout.mean[t], rollout.std[t] = actor.explore(actor.norm(rollout.obs["policy"][t]), generator=generator)
+        u, rollout.mean[t], rollout.std[t] = actor.explore(actor.norm(rollout.obs[group][t]), generator=generator)
         rollout.u[t] = u
         began = time.perf_counter()
         step = env.step(torch.tanh(u))
@@ -140,7 +141,7 @@ def collect(
         cut = step.truncated.nonzero().squeeze(-1)
         if cut.numel():
             rollout.cut_at.append(cut + t * n)
-            rollout.cut_obs.append(step.next_obs[group][cut])
+            rollout.cut_obs.append(step.next_obs[rollout.critic_group][cut])
         tracker.add(step.reward, step.terminated, step.truncated)
         for name, value in step.log.items():
             sums.setdefault(name, []).append(value)

@@ -71,11 +71,21 @@ def make_mirror(reflections: Reflections, sizes: dict[str, int], device: torch.d
     return Mirror({name: image(r) for name, r in reflections.obs.items()}, image(reflections.action))
 
 
-def images(mirror: Mirror, rollout: Rollout, norm: Normaliser, critic_norm: Normaliser) -> dict[str, Tensor]:
-    """Return the mirrored, normalised observations of a rollout as columns of its batch, each (T*N, D)."""
-    obs, critic_obs = rollout.obs["policy"].flatten(0, 1), rollout.critic_obs.flatten(0, 1)
+def images(
+    mirror: Mirror, rollout: Rollout, group: str, norm: Normaliser, critic_norm: Normaliser
+) -> dict[str, Tensor]:
+    """Return the mirrored, normalised observations of a rollout as columns of its batch, each (T*N, D).
+
+    Args:
+        mirror: How observations are mirrored.
+        rollout: Raw observations.
+        group: What the actor sees.
+        norm: The actor's normaliser.
+        critic_norm: The critic's.
+    """
+    obs, critic_obs = rollout.obs[group].flatten(0, 1), rollout.critic_obs.flatten(0, 1)
     return {
-        PREFIX + "obs": norm(mirror.obs["policy"](obs)),
+        PREFIX + "obs": norm(mirror.obs[group](obs)),
         PREFIX + "critic_obs": critic_norm(mirror.obs[rollout.critic_group](critic_obs)),
     }
 
