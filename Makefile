@@ -5,10 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 ROBOT_VENV := .venv-robot-$(PY)
 ROBOT_TESTS := $(wildcard tests/zoo tests/contract tests/hardware tests/data tests/runtime)
+ISAAC_VENV := .venv-isaac
+ISAAC_TESTS := $(addprefix tests/sim/test_,isaac.py physics.py physics_go2.py parity.py)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format test-all test-robot test-warp bench wheel
+.PHONY: help demo test check format test-all test-robot test-warp test-isaac bench wheel
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##  */  make \1: /p' $(MAKEFILE_LIST)
@@ -26,6 +28,9 @@ $(VENV)/.stamp-warp: $(VENV)/.stamp-dev
 $(ROBOT_VENV)/.stamp: pyproject.toml
 	@.ci/bootstrap $(ROBOT_VENV) $(PY) test-robot $@
 
+$(ISAAC_VENV)/.stamp: pyproject.toml .ci/bootstrap-isaac
+	@.ci/bootstrap-isaac $(ISAAC_VENV) $(PY) $@
+
 demo: $(VENV)/.stamp-run  ## the whole life of one policy: walk, break the robot, fine-tune, swap live
 	$(BIN)/robot-rl demo $(ARGS)
 
@@ -40,6 +45,9 @@ test-robot: $(ROBOT_VENV)/.stamp  ## the robot side with the light core only (PY
 
 test-warp: $(VENV)/.stamp-warp  ## the GPU backend (MuJoCo Warp) on CPU: conformance, parity, sim-to-sim gate
 	$(BIN)/python -m pytest tests/sim -k mujoco_gpu --timeout 1200 $(ARGS)  # the first test compiles the kernels
+
+test-isaac: $(ISAAC_VENV)/.stamp  ## Isaac Lab 3.0 (Newton, CPU) in an environment of its own: conformance, parity, tasks
+	$(ISAAC_VENV)/bin/python -m pytest $(ISAAC_TESTS) -k isaac --timeout 1200 $(ARGS)  # the first tests compile kernels
 
 check: $(VENV)/.stamp-dev  ## lint, format, types, layers
 	$(BIN)/ruff check .
