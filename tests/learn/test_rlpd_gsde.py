@@ -153,7 +153,7 @@ def test_the_deviations_are_learnt(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("change", "word"), [({"sde_every": 0}, "sde_every"), ({"segment": 0}, "segment is 0")])
-def test_impossible_clocks_are_named(change: dict, word: str) -> None:
+def test_impossible_clocks_are_named(change: dict[str, int], word: str) -> None:
     with pytest.raises(ValueError, match=word):
         replace(SMALL, **change)
 
