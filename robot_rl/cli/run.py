@@ -31,6 +31,7 @@ from robot_rl.hardware.mirror import MirrorDriver
 from robot_rl.hardware.robot import Robot, load_robot
 from robot_rl.runtime import run as runner
 from robot_rl.runtime.clock import Clock, SimClock, WallClock
+from robot_rl.runtime.explorer import Explorer
 from robot_rl.runtime.loop import ControlLoop, LoopConfig
 from robot_rl.runtime.modes import Request
 from robot_rl.runtime.policy import Policy
@@ -77,6 +78,12 @@ class Args:
     """Simulated seconds per second of the twin and the mirror."""
     seed: int = 0
     """Seed of exploration noise and of the twin's sensor noise."""
+    explore: bool = False
+    """Explore with the policy's own gSDE noise, for policies trained with --exploration gsde; the shield stays on."""
+    explore_seed: int | None = None
+    """Seed of that noise, by default --seed; with the record's observations and ticks it repeats every action."""
+    explore_every: int | None = None
+    """Ticks between two draws of that noise; as in training by default."""
     json: bool = False
     """Print one JSON object per event, and one at the end, instead of a status line."""
 
@@ -100,8 +107,8 @@ def run(args: Args) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     robot, policy = load(args.policy, args.robot)
+    config = _loop_config(args, policy)
     transport = open_transport(args.wire, node=f"robot_rl_{robot.name}", namespace=args.namespace)
-    config = LoopConfig(episode_s=args.episode_s, on_command_loss=args.on_command_loss, explore_seed=args.seed)
     site = make_site(
         policy, robot, driver=args.driver, record=args.record, config=config,
         speed=args.speed, scene=args.scene, seed=args.seed,
@@ -111,7 +118,7 @@ def run(args: Args) -> int:
     station = Station(site.loop, transport, stamped_command=args.stamped, handlers=site.handlers, on_event=out.event)
     try:
         station.start()
-        out.start(f"{robot.title}: {policy.path} on {args.driver} over {args.wire}")
+        out.start(f"{robot.title}: {policy.path} on {args.driver} over {args.wire}{_exploring(site.loop)}")
         if args.start == "policy":
             threading.Thread(target=_stand_and_go, args=(site.loop, stop), name="starter", daemon=True).start()
         runner.run(site.loop, _until(site.loop, stop, args.duration_s), priority=args.priority)
@@ -122,6 +129,22 @@ def run(args: Args) -> int:
             compactor.close()
         out.close()
     return 0
+
+
+def _loop_config(args: Args, policy: Policy) -> LoopConfig:
+    """Return how the loop behaves; raise ValueError where the policy cannot explore as asked, before anything opens."""
+    config = LoopConfig(
+        episode_s=args.episode_s,
+        on_command_loss=args.on_command_loss,
+        explore_seed=args.seed if args.explore_seed is None else args.explore_seed,
+        gsde=args.explore,
+        gsde_every=args.explore_every,
+    )
+    if args.explore:
+        Explorer(policy, seed=config.explore_seed, every=config.gsde_every)
+    elif args.explore_seed is not None or args.explore_every is not None:
+        raise ValueError("--explore-seed and --explore-every say how to explore; add --explore to do it")
+    return config
 
 
 def load(policy: str, robot: str = "") -> tuple[Robot, Policy]:
@@ -156,7 +179,7 @@ def make_site(
     """Join a loaded policy, a driver, a clock and a recorder to a loop that is ready to run.
 
     Raises:
-        ValueError: There is no such driver, or the real robot cannot run at another speed.
+        ValueError: There is no such driver, the real robot cannot run at another speed, or the policy cannot explore.
     """
     rate_hz = policy.contract.rate_hz
     if driver == "hardware" and speed != 1.0:
@@ -193,6 +216,11 @@ def _changes(text: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f'change wants a JSON object such as {{"friction": 0.3}}; got {text!r}')
     return value
+
+
+def _exploring(loop: ControlLoop) -> str:
+    explorer = loop.explorer
+    return "" if explorer is None else f", exploring with seed {explorer.seed}, drawing every {explorer.every} ticks"
 
 
 def _until(loop: ControlLoop, stop: threading.Event, duration_s: float | None) -> Callable[[], bool]:

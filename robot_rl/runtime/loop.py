@@ -23,6 +23,7 @@ from robot_rl.contract.state import JointTarget, RobotState
 from robot_rl.data.transition import Mode, Who
 from robot_rl.hardware.driver import Driver, damp_target, empty_target
 from robot_rl.runtime.clock import Clock
+from robot_rl.runtime.explorer import Explorer
 from robot_rl.runtime.mailbox import Inbox
 from robot_rl.runtime.modes import Request, Situation, names, step
 from robot_rl.runtime.orders import NEVER, Orders
@@ -52,6 +53,10 @@ class LoopConfig:
     explore: float = 0.0
     """Deviation of exploration noise on the policy's action, in [0, 0.5]; ``requests.explore`` changes it."""
     explore_seed: int = 0
+    gsde: bool = False
+    """Whether the policy explores with its own gSDE noise, drawn from ``explore_seed``."""
+    gsde_every: int | None = None
+    """Ticks between draws of gSDE's matrix; None is what the policy was trained with."""
     swap: SwapConfig = field(default_factory=SwapConfig)
 
 
@@ -107,7 +112,7 @@ class ControlLoop:
         """Join the parts; the driver must be connected before the first tick.
 
         Raises:
-            ValueError: The clock's rate is not the policy's.
+            ValueError: The clock's rate is not the policy's, or it shall explore and cannot.
         """
         contract, robot, config = policy.contract, driver.robot, config or LoopConfig()
         if not math.isclose(clock.period_s * contract.rate_hz, 1.0, rel_tol=1e-6):
@@ -120,6 +125,10 @@ class ControlLoop:
         self.events: Inbox[dict[str, Any]] = Inbox(256)
         """What happened, for an operator's display; the recorder gets the same."""
         self.takeover = Takeover(contract.num_actions, period_s=clock.period_s, ramp_s=config.ramp_s)
+        self.explorer: Explorer | None = None
+        """Draws gSDE's noise; None where the policy does what it thinks best."""
+        if config.gsde:
+            self.explorer = Explorer(policy, seed=config.explore_seed, every=config.gsde_every)
         self.probe = Probe(contract.num_actions, std=config.explore, seed=config.explore_seed)
         self.ticks = TickLog()
         self.shield = Shield(robot)
@@ -137,6 +146,8 @@ class ControlLoop:
         self._why = ""
         self._command_timeout_s = robot.safety.command_timeout_s
         episode_ticks = max(2, round(config.episode_s / clock.period_s))
+        if recorder is not None and self.explorer is not None:
+            recorder.about = self.explorer.about
         self._rows = None if recorder is None else RowLog(recorder, self._map, episode_ticks=episode_ticks)
         self.latest = Tick(0, Mode.OFF, Who.NONE, 0, self._state, self._zero_action, self._off, policy.fingerprint)
 
@@ -192,7 +203,10 @@ class ControlLoop:
         self._sent = self.driver.write(self._damp)
 
     def _load(self, path: Path) -> Policy:
-        return Policy.load(path, self.driver.robot)
+        policy = Policy.load(path, self.driver.robot)
+        if self.explorer is not None:
+            self.explorer.check(policy)
+        return policy
 
     def _read(self) -> tuple[RobotState, int]:
         """Return the newest state, the old one where the link is down, and the finding."""
@@ -272,7 +286,8 @@ class ControlLoop:
             return self._last_action, Who.NONE if mode is Mode.OFF else Who.RUNTIME
         begin = time.perf_counter()
         self._observe(state)
-        self._policy_action = self.swap.live.infer(self._obs)
+        live = self.swap.live
+        self._policy_action = live.infer(self._obs, self.explorer and self.explorer(live, self._tick))
         self._infer_s = time.perf_counter() - begin
         self.swap.shadow(self._obs)
         return self.takeover.blend(

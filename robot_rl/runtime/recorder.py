@@ -70,6 +70,8 @@ class Recorder:
         """Views of the ring's fields; the control thread writes ``fields[name][i]`` for the ``i`` it claimed."""
         self.drops = 0
         """Rows lost because the store could not follow."""
+        self.about: dict[str, Any] = {}
+        """What the beginning of every episode shall say; set before the thread starts."""
         self.failures = 0
         """Writes that the store refused; their rows are lost, the loop goes on."""
         self._events: Inbox[tuple[int, dict[str, Any]]] = Inbox(1024)
@@ -157,7 +159,7 @@ class Recorder:
 
     def _store_run(self, rows: np.ndarray, *, ended: bool) -> None:
         if not self._open:
-            self._try(partial(self.store.start_episode, {"tick": int(rows["tick"][0])}))
+            self._try(partial(self.store.start_episode, {**self.about, "tick": int(rows["tick"][0])}))
             self._open = self._started = True
         self._try(partial(self.store.append, rows))
         if ended:

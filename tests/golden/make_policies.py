@@ -6,6 +6,7 @@ library versions in the provenance are those of the run.
     go2_tiny       a go2 policy of 45-32-16-12 that hardly leaves the default pose
     go2_tiny2      another one of the same contract, to swap to
     go2_gsde       go2_tiny with gSDE: it explores where it is asked to
+    go2_gsde2      another one of the same contract, of other widths
     go2_history    other terms, clips, scales and histories; joints in another order than the robot's
     cartpole_tiny  a cart-pole policy with a passive joint and an effort law
 """
@@ -32,9 +33,10 @@ def main() -> None:
     tiny = go2_contract(go2)
     for name, seed in (("go2_tiny", 1), ("go2_tiny2", 2)):
         make(name, random_net((45, 32, 16, 12), seed=seed, gain=0.1), tiny, go2, seed)
-    explores = random_net((45, 32, 16, 12), seed=1, gain=0.1)
-    std = np.full((16, 12), 0.05, np.float32) * np.linspace(0.5, 1.5, 12, dtype=np.float32)
-    make("go2_gsde", replace(explores, std=std), tiny, go2, 1)
+    std = 0.05 * np.linspace(0.5, 1.5, 12, dtype=np.float32)
+    for name, seed, features in (("go2_gsde", 1, 16), ("go2_gsde2", 2, 20)):
+        net = random_net((45, 32, features, 12), seed=seed, gain=0.1)
+        make(name, replace(net, std=np.tile(std, (features, 1))), tiny, go2, seed)
     history = history_contract(go2)
     make("go2_history", random_net((history.obs_size, 32, 12), seed=3, gain=0.5), history, go2, 3)
     swing = cartpole_contract(cartpole)
