@@ -20,7 +20,7 @@ from math import inf
 from robot_rl.contract.arrays import Array, as_float, like, namespace
 from robot_rl.contract.terms import projected_gravity
 from robot_rl.sim.task import Outcome, OutcomeTerm
-from robot_rl.sim.terms import moving
+from robot_rl.sim.terms import Ground, height_above, moving
 
 ALL = ("*",)
 
@@ -100,11 +100,11 @@ def base_orientation(limit: float) -> OutcomeTerm:
     return base_orientation
 
 
-def base_height(low: float, high: float) -> OutcomeTerm:
-    """Height of the base below ``low`` or above ``high`` [m], (N, 1)."""
+def base_height(low: float, high: float, ground: Ground | None = None) -> OutcomeTerm:
+    """Height of the base over the ground below ``low`` or above ``high`` [m], (N, 1)."""
 
     def base_height(o: Outcome) -> Array:
-        z = o.after.base_pos_w[..., 2:3]  # type: ignore[index]  # simulation only
+        z = height_above(o.after.base_pos_w, ground)[..., None]
         return namespace(z).maximum(low - z, z - high)
 
     return base_height

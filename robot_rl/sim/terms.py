@@ -7,6 +7,7 @@ Does not know: weights, tasks, backends.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import cos
 
 from robot_rl.contract.arrays import Array, as_float, like, namespace
@@ -15,6 +16,8 @@ from robot_rl.contract.state import RobotState
 from robot_rl.contract.terms import gravity_parts
 from robot_rl.sim.task import Outcome, OutcomeTerm
 
+Ground = Callable[[Array], Array]
+"""Maps points (..., 2) [m] to the height of the ground there, (...); ``terrain.Relief`` has two such methods."""
 MOVING = 0.1
 """Commands shorter than this ask to stand still [m/s, rad/s]."""
 
@@ -138,12 +141,12 @@ def feet_slip(o: Outcome) -> Array:
     return (_square_xy(o.foot_vel_w) * o.after.foot_contact).sum(-1)
 
 
-def feet_clearance(height_m: float) -> OutcomeTerm:
-    """Missing height of moving feet: squared distance to ``height_m`` times horizontal speed."""
+def feet_clearance(height_m: float, ground: Ground | None = None) -> OutcomeTerm:
+    """Missing height of moving feet: squared distance to ``height_m`` over the ground times horizontal speed."""
 
     def feet_clearance(o: Outcome) -> Array:
         xp = namespace(o.foot_pos_w)
-        gap = o.foot_pos_w[..., 2] - height_m  # type: ignore[index]
+        gap = height_above(o.foot_pos_w, ground) - height_m
         return (gap * gap * xp.sqrt(xp.sqrt(_square_xy(o.foot_vel_w) + 1e-12))).sum(-1)
 
     return feet_clearance
@@ -157,12 +160,12 @@ def alive(o: Outcome) -> Array:
     return namespace(o.action).ones_like(o.action[..., 0])
 
 
-def fallen(max_tilt_rad: float, min_height_m: float) -> OutcomeTerm:
-    """1 where the base is tilted or low."""
+def fallen(max_tilt_rad: float, min_height_m: float, ground: Ground | None = None) -> OutcomeTerm:
+    """1 where the base is tilted or low over the ground."""
 
     def fallen(o: Outcome) -> Array:
         up = -gravity_parts(o.after.quat_xyzw)[2]
-        low = o.after.base_pos_w[..., 2] < min_height_m  # type: ignore[index]
+        low = height_above(o.after.base_pos_w, ground) < min_height_m
         return as_float((up < cos(max_tilt_rad)) | low, o.action)
 
     return fallen
@@ -190,9 +193,24 @@ def base_height(state: RobotState, contract: Contract) -> Array:
     return state.base_pos_w[..., 2:3]  # type: ignore[index]
 
 
+def base_height_over(ground: Ground) -> Callable[[RobotState, Contract], Array]:
+    """Height of the base over the ground under it [m], (N, 1)."""
+
+    def base_height(state: RobotState, contract: Contract) -> Array:
+        return height_above(state.base_pos_w, ground)[..., None]
+
+    return base_height
+
+
 def foot_contact(state: RobotState, contract: Contract) -> Array:
     """Foot contacts, (N, F)."""
     return state.foot_contact
+
+
+def height_above(pos_w: Array | None, ground: Ground | None) -> Array:
+    """Return the height of points (..., 3) over the ground, or over 0 without one [m], (...)."""
+    z = pos_w[..., 2]  # type: ignore[index]  # simulation only
+    return z if ground is None else z - ground(pos_w[..., :2])  # type: ignore[index]
 
 
 def moving(command: Array) -> Array:
