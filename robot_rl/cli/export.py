@@ -6,15 +6,15 @@ Does not know: graphs and metadata (``learn.export``).
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
 from robot_rl import zoo
-from robot_rl.cli.train import POLICY_FILE, RUN_FILE, export_agent
+from robot_rl.cli.learning import find_checkpoint, load_learnt, read_about, sees_privileged
+from robot_rl.cli.train import POLICY_FILE, export_agent
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,17 @@ class Args:
 
 def run(args: Args) -> int:
     """Write the policy and print its path and hash."""
-    from robot_rl.learn import ppo
     from robot_rl.sim.env import make_env
 
     folder, path = find_checkpoint(args.source)
     about = read_about(folder)
+    if sees_privileged(about):
+        raise ValueError(
+            f"{folder} holds a teacher: it sees {about['config']['actor_obs']!r}, which no robot measures; "
+            "distil it into a student: robot-rl train STUDENT_RECIPE --teacher " + str(folder)
+        )
     task = zoo.load("sim", f"tasks/{about['task']}").task()
-    agent, _ = ppo.load_agent(path)
+    agent = load_learnt(path)
     env = make_env(task, num_envs=args.num_envs, seed=about["seed"])
     try:
         if env.contract.fingerprint != about["contract"]:
@@ -50,30 +54,3 @@ def run(args: Args) -> int:
         env.close()
     print(f"{policy}  from {path}, {agent.steps} steps")
     return 0
-
-
-def find_checkpoint(source: Path) -> tuple[Path, Path]:
-    """Return the run's folder and the checkpoint that ``source`` means.
-
-    Raises:
-        ValueError: There is no checkpoint; what was looked at is named.
-    """
-    from robot_rl.learn import checkpoint
-
-    if source.is_file():
-        return source.resolve().parent.parent, source
-    path = checkpoint.latest(source / "checkpoints") if source.is_dir() else None
-    if path is None:
-        raise ValueError(f"no checkpoint in {source}; expected a run's folder with checkpoints/*.npz, or such a file")
-    return source, path
-
-
-def read_about(folder: Path) -> dict[str, Any]:
-    """Read what identifies the run in ``folder``; raise ValueError where that is missing or no JSON."""
-    path = folder / RUN_FILE
-    if not path.is_file():
-        raise ValueError(f"{folder} is no run's folder: it has no {RUN_FILE}")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error

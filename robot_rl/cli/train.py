@@ -20,17 +20,16 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import tyro
 
 from robot_rl import zoo
+from robot_rl.cli.learning import RUN_FILE, Learnt, find_teacher, learn, load_learnt, sees_privileged
 from robot_rl.data.atomic import write_whole
 
 if TYPE_CHECKING:
     from robot_rl.hardware.symmetry import Reflections
-    from robot_rl.learn import ppo
     from robot_rl.learn.env import VecEnv
     from robot_rl.learn.ranks import Ranks
     from robot_rl.learn.recipe import Recipe
     from robot_rl.sim.env import Env
 
-RUN_FILE = "run.json"
 POLICY_FILE = "policy.onnx"
 GOLDEN_STEPS = 8
 _PARITY_STEPS = 4
@@ -52,6 +51,8 @@ class Args:
     """Environments that step together; the recipe's own by default."""
     exploration: str | None = None
     """gaussian or gsde; the recipe's own by default."""
+    teacher: Path | None = None
+    """Whom a student learns from: a run's folder or a checkpoint; the newest run of the recipe's teacher by default."""
     out: Path | None = None
     """Folder of the run; runs/<recipe>/<time> by default."""
     resume: bool = False
@@ -81,12 +82,13 @@ def run(args: Args) -> int:
 
 
 def _train(args: Args, ranks: Ranks) -> int:
-    from robot_rl.learn import checkpoint, ppo, ppo_loop
+    from robot_rl.learn import checkpoint
     from robot_rl.learn.on_device import OnDevice
     from robot_rl.sim.env import make_env
 
     recipe = _recipe(args)
     out = Path(ranks.agreed_text(str(_folder(args))))
+    teacher = find_teacher(recipe, args.teacher, out)
     task = zoo.load("sim", f"tasks/{recipe.task}").task()
     env = make_env(
         task,
@@ -95,35 +97,43 @@ def _train(args: Args, ranks: Ranks) -> int:
         physics=recipe.physics,
         threads=ranks.threads(recipe.threads),
     )
-    about = _about(args, recipe, env, ranks)
+    about = _about(args, recipe, env, ranks) | {"teacher": str(teacher) if teacher else None}
     if ranks.first:
         write_whole(out / RUN_FILE, json.dumps(about, indent=2))
         print(f"training {args.recipe} in {out}, {ranks.size} rank(s)", file=sys.stderr)
     world = cast("VecEnv", env) if ranks.device == "cpu" else OnDevice(cast("VecEnv", env), ranks.device)
     try:
-        agent = ppo_loop.train(
-            recipe.config,
+        agent = learn(
+            recipe,
             world,
             out,
             resume=args.resume,
             progress=args.progress,
             reflections=_reflections(recipe, env),
             ranks=ranks,
+            teacher=teacher,
         )
     except KeyboardInterrupt:
         path = checkpoint.latest(out / "checkpoints")
         if path is None:
             raise
         print(f"\nstopped; exporting {path}", file=sys.stderr)
-        agent, _ = ppo.load_agent(path)
-    if not ranks.first:
-        return 0
-    policy = export_agent(agent, env, about, out / POLICY_FILE)
+        agent = load_learnt(path)
+    if ranks.first:
+        _write_up(agent, env, about, out)
     env.close()
+    return 0
+
+
+def _write_up(agent: Learnt, env: Env, about: dict[str, Any], out: Path) -> None:
+    """Write the policy, where a robot can run it, and the report."""
     from robot_rl.learn.report import write_report
 
-    print(f"policy: {policy}\nreport: {write_report(out)}", file=sys.stderr)
-    return 0
+    if sees_privileged(about):
+        print(f"no policy file: a teacher sees privileged terms; a student learns from it, --teacher {out}")
+    else:
+        print(f"policy: {export_agent(agent, env, about, out / POLICY_FILE)}", file=sys.stderr)
+    print(f"report: {write_report(out)}", file=sys.stderr)
 
 
 def _recipe(args: Args) -> Recipe:
@@ -145,8 +155,9 @@ def _recipe(args: Args) -> Recipe:
 def _reflections(recipe: Recipe, env: Env) -> Reflections | None:
     """Return how the recipe's world is mirrored, where it learns from that."""
     from robot_rl.hardware.symmetry import make_reflections
+    from robot_rl.learn import ppo
 
-    if recipe.config.symmetry == "none":
+    if not isinstance(recipe.config, ppo.Config) or recipe.config.symmetry == "none":
         return None
     return make_reflections(env.robot, env.contract, tuple(env.task.privileged))
 
@@ -184,7 +195,7 @@ def _about(args: Args, recipe: Recipe, env: Env, ranks: Ranks) -> dict[str, Any]
     }
 
 
-def export_agent(agent: ppo.Agent, env: Env, about: dict[str, Any], path: Path) -> Path:
+def export_agent(agent: Learnt, env: Env, about: dict[str, Any], path: Path) -> Path:
     """Let the policy act, and export it with states and observations from that recording."""
     import numpy as np
     import torch
@@ -213,5 +224,6 @@ def export_agent(agent: ppo.Agent, env: Env, about: dict[str, Any], path: Path) 
         joints=env.robot.joints,
         states=env.recorded_states(min(GOLDEN_STEPS, env.num_envs)),
         observations=np.concatenate(seen),
+        sde_every=about["config"].get("sde_every") or about["config"]["num_steps"],  # 0: once per rollout
     )
     return path

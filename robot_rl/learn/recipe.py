@@ -11,10 +11,10 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from robot_rl.learn import ppo
+from robot_rl.learn import distill, ppo
 
-ALGORITHMS = ("ppo",)
-"""What ``Recipe.algorithm`` may be."""
+ALGORITHMS: dict[str, type] = {"ppo": ppo.Config, "distill": distill.Config}
+"""What ``Recipe.algorithm`` may be, and the settings that it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Recipe:
 
     task: str
     """Name of the task in ``sim/tasks``."""
-    config: ppo.Config
+    config: ppo.Config | distill.Config
     """Settings of the algorithm."""
     algorithm: str = "ppo"
     """One of ``ALGORITHMS``."""
@@ -36,7 +36,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
-            raise ValueError(f"no algorithm {self.algorithm!r}; the choices are {ALGORITHMS}")
+            raise ValueError(f"no algorithm {self.algorithm!r}; the choices are {tuple(ALGORITHMS)}")
+        if type(self.config) is not ALGORITHMS[self.algorithm]:
+            kind = ALGORITHMS[self.algorithm]
+            raise ValueError(f"algorithm {self.algorithm!r} takes a {kind.__module__}.Config, not {self.config!r}")
         if self.num_envs < 1:
             raise ValueError(f"recipe: num_envs is {self.num_envs}; it must be at least 1")
 
@@ -50,7 +53,15 @@ def vary(
     num_envs: int | None = None,
     exploration: str | None = None,
 ) -> Recipe:
-    """Return ``recipe`` with the given numbers in place of its own; None keeps them."""
+    """Return ``recipe`` with the given numbers in place of its own; None keeps them.
+
+    Raises:
+        ValueError: The recipe's algorithm has no such setting.
+    """
     wanted = {"seed": seed, "total_steps": total_steps, "max_minutes": max_minutes, "exploration": exploration}
-    config = dataclasses.replace(recipe.config, **{k: v for k, v in wanted.items() if v is not None})
+    given = {name: value for name, value in wanted.items() if value is not None}
+    strange = sorted(set(given) - {f.name for f in dataclasses.fields(recipe.config)})
+    if strange:
+        raise ValueError(f"algorithm {recipe.algorithm!r} has no setting {strange}; leave it to the recipe")
+    config = dataclasses.replace(recipe.config, **given)
     return dataclasses.replace(recipe, config=config, num_envs=num_envs or recipe.num_envs)

@@ -190,7 +190,8 @@ def read_config(tree: Mapping[str, Any] | None) -> Config | None:
     """Return the settings that a checkpoint stores; None where it has none."""
     if tree is None:
         return None
-    return Config(**{name: tuple(x) if isinstance(x, list) else x for name, x in tree.items()})
+    stored: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in tree.items()}
+    return Config(**stored)
 
 
 def pack(curiosity: Curiosity) -> dict[str, Any]:

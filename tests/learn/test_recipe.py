@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from robot_rl import zoo
-from robot_rl.learn import ppo
+from robot_rl.learn import distill, ppo
 from robot_rl.learn.recipe import Recipe, vary
 
 FROM_SCRATCH = [name for name in zoo.names("policies", "recipes") if "_tune_" not in name]
@@ -14,20 +14,31 @@ FROM_SCRATCH = [name for name in zoo.names("policies", "recipes") if "_tune_" no
 @pytest.mark.parametrize("name", FROM_SCRATCH)
 def test_a_recipe_cuts_its_rollout_into_whole_minibatches(name: str) -> None:
     recipe = zoo.load("policies", f"recipes/{name}").recipe()
-    assert recipe.num_envs * recipe.config.num_steps % recipe.config.minibatches == 0
+    if recipe.algorithm == "ppo":
+        assert recipe.num_envs * recipe.config.num_steps % recipe.config.minibatches == 0
 
 
 def test_varying_changes_what_is_named_and_nothing_else() -> None:
     recipe = Recipe(task="t", config=ppo.Config(seed=1, total_steps=10, clip=0.3), num_envs=8)
     other = vary(recipe, seed=0, max_minutes=2.0)
     assert (other.config.seed, other.config.max_minutes) == (0, 2.0)
+    assert isinstance(other.config, ppo.Config)
     assert (other.config.total_steps, other.config.clip, other.num_envs) == (10, 0.3, 8)
     assert vary(recipe) == recipe
 
 
 def test_an_unknown_algorithm_is_refused_with_the_choices() -> None:
-    with pytest.raises(ValueError, match=r"no algorithm 'sac'; the choices are \('ppo',\)"):
+    with pytest.raises(ValueError, match=r"no algorithm 'sac'; the choices are \('ppo', 'distill'\)"):
         Recipe(task="t", config=ppo.Config(), algorithm="sac")
+
+
+def test_the_settings_of_another_algorithm_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"algorithm 'distill' takes a robot_rl\.learn\.distill\.Config, not Config"):
+        Recipe(task="t", config=ppo.Config(), algorithm="distill")
+    student = Recipe(task="t", config=distill.Config(teacher="t"), algorithm="distill")
+    with pytest.raises(ValueError, match=r"algorithm 'distill' has no setting \['exploration'\]"):
+        vary(student, exploration="gsde")
+    assert vary(student, seed=3).config.seed == 3
 
 
 def test_no_environment_is_refused() -> None:

@@ -1,0 +1,133 @@
+"""Which learner a recipe means: it learns here, and its checkpoints are read here, for ``train`` and ``export``.
+
+Knows: algorithms by name, the layout of a run's folder, where a student finds its teacher.
+Does not know: worlds, how the algorithms learn.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+if TYPE_CHECKING:
+    from robot_rl.hardware.symmetry import Reflections
+    from robot_rl.learn.env import VecEnv
+    from robot_rl.learn.nets import Actor
+    from robot_rl.learn.ranks import Ranks
+    from robot_rl.learn.recipe import Recipe
+
+
+RUN_FILE = "run.json"
+
+
+class Learnt(Protocol):
+    """What every algorithm comes back with."""
+
+    actor: Actor
+    steps: int
+
+
+def learn(
+    recipe: Recipe,
+    world: VecEnv,
+    out: Path,
+    *,
+    resume: bool,
+    progress: bool,
+    reflections: Reflections | None,
+    ranks: Ranks,
+    teacher: Path | None,
+) -> Learnt:
+    """Let the recipe's algorithm learn in ``world``; ``teacher`` is the checkpoint that a student learns from."""
+    from robot_rl.learn import distill, distill_loop, ppo_loop
+
+    cfg = recipe.config
+    if not isinstance(cfg, distill.Config):
+        return ppo_loop.train(
+            cfg, world, out, resume=resume, progress=progress, reflections=reflections, ranks=ranks
+        )  # fmt: skip
+    if ranks.size > 1:
+        raise ValueError(f"{recipe.algorithm!r} learns in one process, not in {ranks.size}; start it without torchrun")
+    assert teacher is not None, "a student has a teacher"
+    master = distill.load_teacher(teacher, {**world.obs_sizes, "action": world.num_actions}, ranks.device)
+    return distill_loop.train(cfg, world, out, master, resume=resume, progress=progress)
+
+
+def load_learnt(path: Path) -> Learnt:
+    """Read the policy of a checkpoint, whichever algorithm wrote it.
+
+    Raises:
+        ValueError: The file is no whole checkpoint, or of no known algorithm.
+    """
+    from robot_rl.learn import checkpoint, distill, ppo
+    from robot_rl.learn.recipe import ALGORITHMS
+
+    tree = checkpoint.load(path)
+    unpack = {"ppo": ppo.unpack, "distill": distill.unpack}.get(str(tree.get("algorithm")))
+    if unpack is None:
+        raise ValueError(f"{path} is a checkpoint of {tree.get('algorithm')!r}; the choices are {tuple(ALGORITHMS)}")
+    return cast("Learnt", unpack(tree)[0])
+
+
+def find_teacher(recipe: Recipe, named: Path | None, out: Path) -> Path | None:
+    """Return the checkpoint of the teacher; None where the recipe needs none.
+
+    Args:
+        recipe: What is learnt.
+        named: A run's folder or a checkpoint; else the teacher of the run in ``out``, or the recipe's newest one.
+        out: Folder of the run.
+
+    Raises:
+        ValueError: There is no such teacher, or the recipe needs none but one is named.
+    """
+    from robot_rl.learn import distill
+
+    cfg = recipe.config
+    if not isinstance(cfg, distill.Config):
+        if named is not None:
+            raise ValueError(f"algorithm {recipe.algorithm!r} has no teacher; leave --teacher away")
+        return None
+    if named is not None:
+        return find_checkpoint(named)[1]
+    if (out / RUN_FILE).is_file() and (before := read_about(out).get("teacher")):
+        return find_checkpoint(Path(before))[1]
+    runs = sorted(p for p in (Path("runs") / cfg.teacher).glob("*") if (p / "checkpoints").is_dir())
+    if not runs:
+        raise ValueError(
+            f"no teacher: runs/{cfg.teacher} holds no run; train one first, robot-rl train {cfg.teacher}, "
+            "or name a run's folder or checkpoint with --teacher"
+        )
+    return find_checkpoint(runs[-1])[1]
+
+
+def sees_privileged(about: dict[str, Any]) -> bool:
+    """Return whether a run's actor sees what no robot measures: a teacher, which is not exported."""
+    return about["config"].get("actor_obs", "policy") != "policy"
+
+
+def find_checkpoint(source: Path) -> tuple[Path, Path]:
+    """Return the run's folder and the checkpoint that ``source`` means.
+
+    Raises:
+        ValueError: There is no checkpoint; what was looked at is named.
+    """
+    from robot_rl.learn import checkpoint
+
+    if source.is_file():
+        return source.resolve().parent.parent, source
+    path = checkpoint.latest(source / "checkpoints") if source.is_dir() else None
+    if path is None:
+        raise ValueError(f"no checkpoint in {source}; expected a run's folder with checkpoints/*.npz, or such a file")
+    return source, path
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """Read what identifies the run in ``folder``; raise ValueError where that is missing or no JSON."""
+    path = folder / RUN_FILE
+    if not path.is_file():
+        raise ValueError(f"{folder} is no run's folder: it has no {RUN_FILE}")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
