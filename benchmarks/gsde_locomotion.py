@@ -32,7 +32,7 @@ from robot_rl.learn.ppo import Config
 from robot_rl.learn.ppo_loop import train
 from robot_rl.learn.reward_scale import ScaledRewards
 from robot_rl.learn.watched import Watched, evaluate
-from robot_rl.sim.gym_batch import make_gym_world
+from robot_rl.sim.gym import GymWorld
 
 NOISES = ("gaussian", "gsde")
 PAPER = {
@@ -178,7 +178,7 @@ def _train(folder: Path, task: str, noise: str, seed: int, steps: int, settings:
 
 
 def _world(task: str, num_envs: int, seed: int) -> VecEnv:
-    return cast("VecEnv", make_gym_world(task, num_envs=num_envs, seed=seed, threads=1))
+    return cast("VecEnv", GymWorld(task, num_envs=num_envs, seed=seed))  # no threads to wait for on a busy machine
 
 
 def write_card(folder: Path, cells: Sequence[Cell]) -> None:
