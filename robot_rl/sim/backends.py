@@ -47,9 +47,27 @@ def _mujoco_gpu(robot: Robot, num_envs: int, task: Task, threads: int) -> Physic
     return MujocoGpu(robot, num_envs, scene=task.scene, terrain=task.terrain, numpy=True)
 
 
+def _isaac(robot: Robot, num_envs: int, task: Task, threads: int) -> Physics:
+    return _isaac_lab(robot, num_envs, task, "newton")
+
+
+def _isaac_physx(robot: Robot, num_envs: int, task: Task, threads: int) -> Physics:
+    return _isaac_lab(robot, num_envs, task, "physx")
+
+
+def _isaac_lab(robot: Robot, num_envs: int, task: Task, engine: str) -> Physics:
+    from robot_rl.sim.isaac import IsaacLab
+
+    if task.terrain is not None:
+        raise ValueError(f"task {task.name!r} has rough ground, which the isaac backend has not; use a mujoco backend")
+    return IsaacLab(robot, num_envs, scene=task.scene, engine=engine, numpy=True)
+
+
 _BUILDERS: dict[str, Callable[[Robot, int, Task, int], Physics]] = {
     "mujoco_cpu": _mujoco_cpu,
     "mujoco_gpu": _mujoco_gpu,
+    "isaac": _isaac,
+    "isaac_physx": _isaac_physx,
 }
 PHYSICS = tuple(_BUILDERS)
 """Backends that ``make_physics`` builds."""

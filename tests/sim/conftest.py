@@ -60,8 +60,11 @@ def build_backend(name: str, robot: Robot, num_envs: int) -> Physics:
 
         return MujocoGpu(robot, num_envs, device="cpu", numpy=True)
     if name == "isaac":
+        import warp
+
         from robot_rl.sim.isaac import IsaacLab
 
+        warp.config.optimization_level = 0  # compiling is most of the time of these tests
         return IsaacLab(robot, num_envs, device="cpu", numpy=True)
     from robot_rl.sim.mujoco_cpu import MujocoCpu
 

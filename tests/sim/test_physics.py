@@ -75,7 +75,7 @@ def test_a_spinning_body_in_free_fall_turns_and_falls_as_computed(hopper: Robot,
     state = settle(physics, hold(hopper), 0.5)
     half = 0.5 * 2.0 * 0.5  # half the yaw after 0.5 s at 2 rad/s
     np.testing.assert_allclose(state.quat_xyzw[0], [0, 0, np.sin(half), np.cos(half)], atol=2e-3)
-    np.testing.assert_allclose(state.ang_vel_b[0], [0, 0, 2.0], atol=1e-6)
+    np.testing.assert_allclose(state.ang_vel_b[0], [0, 0, 2.0], atol=2e-4)  # Newton drifts by 8e-5, MuJoCo not at all
     np.testing.assert_allclose(state.lin_vel_b[0], [np.cos(1.0), -np.sin(1.0), -GRAVITY * 0.5], atol=5e-3)
     np.testing.assert_allclose(state.lin_acc_b[0], 0.0, atol=1e-6)
 
@@ -86,7 +86,7 @@ def test_angular_velocity_is_in_the_body_frame(hopper: Robot, build: Build) -> N
     side = [[np.sqrt(0.5), 0.0, 0.0, np.sqrt(0.5)]]
     physics.reset(ONE, {"base_pos_w": [[0, 0, 50.0]], "quat_xyzw": side, "ang_vel_b": [[0, 0, 1.0]]})
     state = settle(physics, hold(hopper), 0.4)
-    np.testing.assert_allclose(state.ang_vel_b[0], [0, 0, 1.0], atol=1e-6)
+    np.testing.assert_allclose(state.ang_vel_b[0], [0, 0, 1.0], atol=2e-4)
     turn = np.array([0.0, -np.sin(0.2), 0.0, np.cos(0.2)])  # 0.4 rad about the world's -y, xyzw
     ax, ay, az, aw = turn
     bx, by, bz, bw = side[0]
@@ -194,6 +194,15 @@ def test_the_leg_carries_the_changed_mass(
     physics.randomize(ONE, name, np.array([[value]]))
     state = settle(physics, hold(hopper, 2), 4.0)
     np.testing.assert_allclose(state.joint_effort[:, 0], [kilograms * GRAVITY, WEIGHT_N], rtol=2e-3)
+
+
+def test_a_payload_and_a_scaled_mass_add_up_in_any_order(hopper: Robot, build: Build) -> None:
+    physics = build(hopper, 2)
+    for i, names in enumerate((("payload_kg", "mass_scale"), ("mass_scale", "payload_kg"))):
+        for name in names:
+            physics.randomize(np.array([i]), name, np.array([[{"payload_kg": 1.0, "mass_scale": 1.5}[name]]]))
+    state = settle(physics, hold(hopper, 2), 4.0)
+    np.testing.assert_allclose(state.joint_effort[:, 0], [(1.5 * BASE_KG + 1.0) * GRAVITY] * 2, rtol=2e-3)
 
 
 @pytest.mark.parametrize("mu", [0.2, 0.4])

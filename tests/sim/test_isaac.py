@@ -1,0 +1,153 @@
+"""What is Isaac Lab's own: its asset, one scene at a time, what it refuses. The rest is in the conformance suite."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import mujoco
+import numpy as np
+import pytest
+import torch
+
+from robot_rl import zoo
+from robot_rl.contract.state import JointTarget
+from robot_rl.hardware.robot import Robot, load_robot
+from robot_rl.sim.backends import make_physics
+from robot_rl.sim.env import make_env
+from robot_rl.sim.isaac_scene import open_scene
+from robot_rl.sim.isaac_usd import robot_usd, self_contact
+from robot_rl.sim.scene import build_model
+from robot_rl.sim.terrain import Terrain
+from tests.sim.conftest import backends, build_backend
+
+isaac = pytest.mark.parametrize("_name", backends("isaac"))
+TWO_BALLS = """
+<mujoco><worldbody>
+  <geom name="floor" type="plane" size="0 0 1"/>
+  <body name="a"><freejoint/><geom name="ball_a" size="0.1" contype="{a}" conaffinity="{b}"/></body>
+  <body name="b" pos="1 0 0"><freejoint/><geom name="ball_b" size="0.1" contype="{a}" conaffinity="{b}"/></body>
+</worldbody></mujoco>
+"""
+
+
+def test_a_missing_engine_names_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "isaaclab", None)  # what Python does where a package is not there
+    task = zoo.load("sim", "tasks/cartpole_swingup").task()
+    for physics in ("isaac", "isaac_physx"):
+        with pytest.raises(ImportError, match=r"Isaac Lab 3\.0.*pip install 'robot-rl\[isaac\]'.*make test-isaac"):
+            make_physics(task, num_envs=1, physics=physics)
+
+
+def test_an_unknown_engine_is_answered_with_the_choices(hopper: Robot) -> None:
+    with pytest.raises(ValueError, match=r"no engine 'bullet' in the isaac backend; .*newton.*physx"):
+        open_scene(hopper, build_model(hopper), 1, scene="flat", engine="bullet", device="cpu")
+
+
+def test_rough_ground_is_refused() -> None:
+    task = dataclasses.replace(zoo.load("sim", "tasks/go2_velocity").task(), terrain=Terrain(kinds=("slope_up",)))
+    with pytest.raises(ValueError, match=r"'go2_velocity' has rough ground"):
+        make_physics(task, num_envs=1, physics="isaac")
+
+
+def test_a_robot_that_may_touch_itself_is_found() -> None:
+    """Contact bits of both balls match, or do not; the floor is no part of a robot."""
+    touching = mujoco.MjModel.from_xml_string(TWO_BALLS.format(a=1, b=1))
+    assert self_contact(touching) == (1, 2)
+    assert self_contact(mujoco.MjModel.from_xml_string(TWO_BALLS.format(a=0, b=1))) is None
+    assert self_contact(build_model(load_robot("go2"))) is None
+    with pytest.raises(ValueError, match=r"geoms 'ball_a' and 'ball_b' of the robot may touch one another"):
+        robot_usd(load_robot("go2"), touching)
+
+
+@isaac
+def test_an_asset_is_converted_once_and_anew_where_its_files_change(
+    hopper: Robot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _name: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    first = robot_usd(hopper, build_model(hopper))
+    made = first.path.stat().st_mtime_ns
+    assert first.base == "Geometry/base"
+    assert robot_usd(hopper, build_model(hopper)) == first and first.path.stat().st_mtime_ns == made
+    hopper.mjcf.write_text(hopper.mjcf.read_text().replace('mass="2"', 'mass="3"'), encoding="utf-8")
+    assert robot_usd(hopper, build_model(hopper)).path != first.path
+    assert {p.suffix for p in first.path.parent.iterdir()} == {".usdc"}  # no half-made file stays
+
+
+def find(paths: list[str], name: str) -> int:
+    """Return the one of Newton's names, paths with slashes or underscores, that ends in ``name``."""
+    (index,) = [i for i, path in enumerate(paths) if path.replace("/", "_").endswith(f"_{name}")]
+    return index
+
+
+@isaac
+def test_the_solver_simulates_the_mjcf(_name: str) -> None:
+    """Masses, inertias, dampings, frictions, armatures and contact parameters are those of the robot's file."""
+    robot = load_robot("go2")
+    wanted, physics = build_model(robot), build_backend("isaac", robot, 1)
+    given = physics._isaac.sim.physics_manager._solver.mj_model  # type: ignore[attr-defined]
+    joint_names = [given.joint(i).name for i in range(given.njnt)]
+    body_names = [given.body(i).name for i in range(given.nbody)]
+    for name in robot.joints:
+        ours, theirs = wanted.joint(name), given.joint(find(joint_names, name))
+        for field in ("damping", "armature", "frictionloss", "range"):
+            np.testing.assert_allclose(getattr(theirs, field), getattr(ours, field), rtol=1e-6, err_msg=name)
+    for i in range(1, wanted.nbody):
+        ours = wanted.body(i)
+        theirs = given.body(find(body_names, ours.name))
+        for field in ("mass", "ipos", "inertia"):
+            np.testing.assert_allclose(getattr(theirs, field), getattr(ours, field), rtol=2e-5, atol=1e-7)
+    physics.close()
+
+
+@isaac
+def test_tensors_come_out_as_they_go_in_and_a_force_goes_through_the_servo(hopper: Robot, _name: str) -> None:
+    """Copy 0 flies and is pushed by 1 N on top of a servo without damping; copy 1 stands."""
+    from robot_rl.sim.isaac import IsaacLab
+
+    physics = IsaacLab(hopper, 2, device="cpu")
+    physics.reset(torch.tensor([0]), {"base_pos_w": torch.tensor([[0.0, 0.0, 2.0]])})
+    full = lambda x: torch.full((2, 1), x)
+    physics.apply(JointTarget(full(0.3), full(0.0), full(1.0), full(400.0), full(0.0)))
+    physics.step(1)
+    assert physics.state().joint_effort.flatten().tolist() == pytest.approx([1.0, 1.0], abs=1e-4)
+    physics.step(3)
+    state = physics.state()
+    assert isinstance(state.joint_pos, torch.Tensor) and isinstance(physics.foot_pos_w, torch.Tensor)
+    assert state.foot_contact is not None and state.foot_contact.tolist() == [[0.0], [1.0]]
+    kept = state.joint_pos.clone()
+    physics.step(3)
+    assert torch.equal(state.joint_pos, kept)  # the state belongs to the caller
+    physics.close()
+
+
+@isaac
+def test_a_second_scene_is_refused_until_the_first_is_closed(hopper: Robot, _name: str) -> None:
+    first = build_backend("isaac", hopper, 1)
+    with pytest.raises(RuntimeError, match=r"one scene at a time in a process; close\(\)"):
+        build_backend("isaac", hopper, 1)
+    first.close()
+    build_backend("isaac", hopper, 1).close()
+
+
+@isaac
+def test_physx_without_isaac_sim_names_its_cure(hopper: Robot, _name: str) -> None:
+    with pytest.raises(ImportError, match=r"needs Isaac Sim beside Isaac Lab; docs/isaac.md"):
+        open_scene(hopper, build_model(hopper), 1, scene="flat", engine="physx", device="cpu")
+
+
+@pytest.mark.parametrize("physics", backends("isaac"))
+@pytest.mark.parametrize("name", ["go2_velocity", "cartpole_swingup"])
+def test_a_task_runs_unchanged(name: str, physics: str) -> None:
+    """With all its noise, pushes, delays and randomisation, episodes end and begin anew, and nothing is infinite."""
+    task = dataclasses.replace(zoo.load("sim", f"tasks/{name}").task(), episode_s=0.2)
+    env = make_env(task, num_envs=4, seed=0, physics=physics)
+    obs, ended = env.reset(), 0
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(25):
+        step = env.step(torch.rand(4, env.num_actions, generator=generator) * 2.0 - 1.0)
+        obs, ended = step.obs, ended + int(step.truncated.sum())
+        assert all(bool(x.isfinite().all()) and x.dtype == torch.float32 for x in (*obs.values(), step.reward))
+    assert ended == 8 and {group: x.shape[-1] for group, x in obs.items()} == env.obs_sizes
+    env.close()
