@@ -89,6 +89,10 @@ class Robot:
     safety: Safety
     mjcf: Path
     """Absolute path of the robot's MJCF."""
+    knee_speed: Floats = ()
+    """Speed up to which a motor drives with ``effort`` [rad/s or m/s]; empty where no torque-speed line is known."""
+    no_load_speed: Floats = ()
+    """Speed at which a motor's driving torque has fallen to 0, linearly from the knee [rad/s or m/s]."""
     passive: tuple[str, ...] = ()
     """Members of ``joints`` that have no motor; their targets are ignored."""
     feet: tuple[str, ...] = ()
@@ -110,6 +114,17 @@ class Robot:
             raise ValueError(
                 f"robot {self.name!r}: safety.target_rate has {len(self.safety.target_rate)} numbers, not {n}"
             )
+        if bool(self.knee_speed) != bool(self.no_load_speed):
+            raise ValueError(f"robot {self.name!r}: a torque-speed line needs both knee_speed and no_load_speed")
+        for name in ("knee_speed", "no_load_speed"):
+            if len(getattr(self, name)) not in (0, n):
+                raise ValueError(f"robot {self.name!r}: {name} has {len(getattr(self, name))} numbers for {n} joints")
+        for joint, knee, no_load in zip(self.joints, self.knee_speed, self.no_load_speed, strict=False):
+            if not 0.0 <= knee < no_load:
+                raise ValueError(
+                    f"robot {self.name!r}: joint {joint!r} has knee_speed {knee} and no_load_speed {no_load}; "
+                    "0 <= knee < no load must hold"
+                )
         if len(set(self.joints)) != n:
             raise ValueError(f"robot {self.name!r} names a joint twice: {self.joints}")
         for joint, low, q, high in zip(self.joints, self.pos_low, self.default_pos, self.pos_high, strict=True):

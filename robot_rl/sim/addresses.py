@@ -13,6 +13,7 @@ import mujoco
 import numpy as np
 
 from robot_rl.hardware.robot import Robot
+from robot_rl.sim.actuator import LINE
 
 CONTACT_N = 1.0
 """Normal force from which a foot counts as touching [N]."""
@@ -27,7 +28,9 @@ class Addresses:
     qvel: np.ndarray
     """Of the joints' velocities, (J,)."""
     motor_joint: np.ndarray
-    """Joint of each actuator, (M,)."""
+    """Joint of each motor, (M,); the first M actuators are their servos."""
+    model_joint: np.ndarray
+    """The same joints by their index in the model, (M,)."""
     acc: np.ndarray
     """Columns of the accelerometer in ``sensordata``, (3,), or (0,) on a fixed base."""
     touch: np.ndarray
@@ -47,12 +50,13 @@ def find_addresses(model: mujoco.MjModel, robot: Robot) -> Addresses:
         ValueError: A joint that is not passive has no actuator, or the actuators are in another order.
     """
     joints = [model.joint(name) for name in robot.joints]
-    by_joint = {int(model.actuator_trnid[i, 0]): i for i in range(model.nu)}
+    servos = [i for i in range(model.nu) if not model.actuator(i).name.endswith(LINE)]
+    by_joint = {int(model.actuator_trnid[i, 0]): i for i in servos}
     motors = [(j, by_joint[joint.id]) for j, joint in enumerate(joints) if joint.id in by_joint]
     missing = [name for j, name in enumerate(robot.joints) if j not in dict(motors) and name not in robot.passive]
     if missing:
         raise ValueError(f"{robot.mjcf} has no actuator for the joints {missing} of robot {robot.name!r}")
-    if [actuator for _, actuator in motors] != list(range(model.nu)):
+    if [actuator for _, actuator in motors] != list(range(len(servos))):
         raise ValueError(f"{robot.mjcf} must list its actuators in the order of the joints in robot.toml")
     feet = np.array([model.geom(foot).id for foot in robot.feet], dtype=int)
     floor = [i for i in range(model.ngeom) if model.geom_bodyid[i] == 0]
@@ -60,6 +64,7 @@ def find_addresses(model: mujoco.MjModel, robot: Robot) -> Addresses:
         qpos=np.array([int(j.qposadr[0]) for j in joints]),
         qvel=np.array([int(j.dofadr[0]) for j in joints]),
         motor_joint=np.array([j for j, _ in motors]),
+        model_joint=np.array([joints[j].id for j, _ in motors]),
         acc=_sensor_columns(model, "imu_acc") if robot.floating_base else np.zeros(0, int),
         touch=np.array([int(model.sensor(f"{f}_touch").adr[0]) for f in robot.feet], dtype=int),
         feet=feet,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from robot_rl.hardware.robot import Robot, load_robot
+from robot_rl.sim.actuator import Motors
 from robot_rl.sim.physics import Physics
 from robot_rl.sim.task import Task
 
@@ -38,13 +39,15 @@ def check_physics(name: str) -> None:
 def _mujoco_cpu(robot: Robot, num_envs: int, task: Task, threads: int) -> Physics:
     from robot_rl.sim.mujoco_cpu import MujocoCpu
 
-    return MujocoCpu(robot, num_envs, scene=task.scene, terrain=task.terrain, threads=threads)
+    motors = Motors(task.torque_speed, task.delay_substeps[1])
+    return MujocoCpu(robot, num_envs, scene=task.scene, terrain=task.terrain, motors=motors, threads=threads)
 
 
 def _mujoco_gpu(robot: Robot, num_envs: int, task: Task, threads: int) -> Physics:
     from robot_rl.sim.mujoco_gpu import MujocoGpu
 
-    return MujocoGpu(robot, num_envs, scene=task.scene, terrain=task.terrain, numpy=True)
+    motors = Motors(task.torque_speed)
+    return MujocoGpu(robot, num_envs, scene=task.scene, terrain=task.terrain, motors=motors, numpy=True)
 
 
 def _isaac(robot: Robot, num_envs: int, task: Task, threads: int) -> Physics:

@@ -23,6 +23,7 @@ from torch import Tensor
 from robot_rl.contract.arrays import Array, rotate_inverse
 from robot_rl.contract.state import JointTarget, RobotState
 from robot_rl.hardware.robot import Robot
+from robot_rl.sim.actuator import Motors, motor_limits
 from robot_rl.sim.addresses import CONTACT_N, find_addresses
 from robot_rl.sim.capacity import Capacity, estimate_capacity
 from robot_rl.sim.physics import check_ids, unknown_parameter
@@ -45,6 +46,7 @@ OWN = (
     "dof_damping",
     "dof_invweight0",
     "geom_friction",
+    "jnt_actfrcrange",
 )
 """Fields of the model that every copy has its own of: what ``randomize`` changes and what follows from it."""
 
@@ -59,6 +61,7 @@ class MujocoGpu:
         *,
         scene: str = "flat",
         terrain: Terrain | None = None,
+        motors: Motors | None = None,
         device: str = "",
         numpy: bool = False,
         capacity: Capacity | None = None,
@@ -70,6 +73,7 @@ class MujocoGpu:
             num_envs: N.
             scene: A file of ``sim/scenes``.
             terrain: Rough ground in place of the scene's floor.
+            motors: Ideal servos by default; late targets are left to the world.
             device: ``cuda``, ``cuda:1`` …, or ``cpu``; by default the GPU where there is one.
             numpy: Whether NumPy comes out, for worlds on the host; on ``cpu`` it shares the memory.
             capacity: Buffers per copy; estimated from the scene by default.
@@ -79,7 +83,8 @@ class MujocoGpu:
         """
         self.robot, self.num_envs = robot, num_envs
         self.device, self.numpy = find_device(device), numpy
-        self.model = build_model(robot, scene, terrain)
+        self._motors = Motors(torque_speed=motors is not None and motors.torque_speed)
+        self.model = build_model(robot, scene, terrain, self._motors)
         self.dt_s = float(self.model.opt.timestep)
         self.capacity = capacity or estimate_capacity(self.model)
         self._at = find_addresses(self.model, robot)
@@ -88,6 +93,8 @@ class MujocoGpu:
         self._bind()
         self._index()
         self._strength = torch.ones(num_envs, len(self._at.motor_joint), device=self.device)
+        ones = torch.ones(num_envs, 1, device=self.device)
+        self._load = {"mass_scale": ones, "payload_kg": 0.0 * ones}
         self.apply(self._rest())
         self._write_limits()
         self.reset(np.arange(num_envs))
@@ -98,7 +105,7 @@ class MujocoGpu:
         """Return exact measurements, each (N, ...), float32, fresh arrays."""
         n, robot, blank = self.num_envs, self.robot, self._blank
         effort = blank(n, len(robot.joints))
-        effort[:, self._motor_joint] = self._actuator_force
+        effort[:, self._motor_joint] = self._felt[:, self._felt_columns]
         floating = robot.floating_base
         quat = self._qpos[:, QUAT_XYZW] if floating else blank(n, 4)
         if not floating:
@@ -205,11 +212,15 @@ class MujocoGpu:
     def _bind(self) -> None:
         """Take views of the engine's arrays."""
         data, field = self.batch.data, self.batch.field
+        motors, line = len(self._at.motor_joint), self._motors.torque_speed
         self._qpos, self._qvel, self._ctrl, self._time = (data(x) for x in ("qpos", "qvel", "ctrl", "time"))
-        self._sensors, self._actuator_force = data("sensordata"), data("actuator_force")
+        self._ctrl = self._ctrl[:, :motors]
+        self._sensors, self._felt = data("sensordata"), data("qfrc_actuator" if line else "actuator_force")
         self._geom_xpos, self._warmstart = data("geom_xpos"), data("qacc_warmstart")
-        self._gain, self._bias = field("actuator_gainprm"), field("actuator_biasprm")
-        self._force, self._friction = field("actuator_forcerange"), field("geom_friction")
+        self._gain, bias = field("actuator_gainprm")[:, :motors], field("actuator_biasprm")
+        self._bias, self._line = bias[:, :motors], bias[:, motors:]
+        self._force, self._friction = field("actuator_forcerange")[:, :motors], field("geom_friction")
+        self._most = field("jnt_actfrcrange") if line else None
         self._mass, self._inertia, self._ipos = field("body_mass"), field("body_inertia"), field("body_ipos")
         self._damping = field("dof_damping")
 
@@ -225,7 +236,12 @@ class MujocoGpu:
             self._places["quat_xyzw"] = self._qpos, index(QUAT_XYZW)
             self._places["lin_vel_w"] = self._qvel, index([0, 1, 2])
             self._places["ang_vel_b"] = self._qvel, index([3, 4, 5])
-        self._default_pos, self._effort = self._take(robot.default_pos), self._take(robot.effort)
+        self._model_joint = index(at.model_joint)
+        line = self._motors.torque_speed
+        self._felt_columns = self._qvel_adr[self._motor_joint] if line else slice(None)
+        limits = motor_limits(robot, self._motors)
+        self._effort, self._servo, self._slope = map(self._take, (limits.effort, limits.servo, limits.slope))
+        self._default_pos = self._take(robot.default_pos)
         self._qpos0 = self._take(self.model.qpos0)
         if robot.floating_base:
             self._qpos0[:7] = self._take([0.0, 0.0, robot.default_height_m, 1.0, 0.0, 0.0, 0.0])
@@ -244,7 +260,7 @@ class MujocoGpu:
 
     def _keeping_others(self, rows: Tensor, work: Callable[[], None]) -> None:
         """Do work on all copies whose results only ``rows`` shall see."""
-        measured = self._sensors, self._actuator_force, self._geom_xpos
+        measured = self._sensors, self._felt, self._geom_xpos
         kept = [x.clone() for x in measured]
         work()
         for x, old in zip(measured, kept, strict=True):
@@ -255,12 +271,15 @@ class MujocoGpu:
         """Put kp and kd times each motor's strength into the servos."""
         kp, kd = self._gains
         self._gain[:, :, 0], self._bias[:, :, 1] = kp * self._strength, -kp * self._strength
-        self._bias[:, :, 2] = -kd * self._strength
+        self._bias[:, :, 2] = -(kd - self._slope) * self._strength
 
     def _write_limits(self) -> None:
         """Put the torque limits times each motor's strength into the servos."""
-        limit = self._effort[self._motor_joint] * self._strength
-        self._force[:, :, 0], self._force[:, :, 1] = -limit, limit
+        servo, most = self._servo * self._strength, self._effort * self._strength
+        self._force[:, :, 0], self._force[:, :, 1] = -servo, servo
+        if self._most is not None:
+            self._line[:, :, 2] = -self._slope * self._strength
+            self._most[:, self._model_joint, 0], self._most[:, self._model_joint, 1] = -most, most
 
     def _place(self, rows: Tensor, name: str, value: Tensor) -> None:
         if name not in self._places:
@@ -277,7 +296,8 @@ class MujocoGpu:
         if name == "com_offset_m":
             self._ipos[rows, base] = ipos + value
         else:
-            scale = value if name == "mass_scale" else (mass + value) / mass  # (n, 1)
+            self._load[name][rows] = value
+            scale = (mass * self._load["mass_scale"][rows] + self._load["payload_kg"][rows]) / mass  # (n, 1)
             self._mass[rows, base] = mass * scale[:, 0]
             self._inertia[rows, base] = inertia * scale
         self._keeping_others(rows[:0], self.batch.set_const)

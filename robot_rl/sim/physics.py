@@ -81,12 +81,24 @@ class Restorable(Protocol):
         ...
 
 
+@runtime_checkable
+class Delaying(Protocol):
+    """A backend whose engine keeps late targets by itself; for others the world does, in parts of a period."""
+
+    max_delay: int
+    """Longest delay [substeps]."""
+
+    def delay(self, ids: Array, substeps: Array) -> None:
+        """Let position targets of copies ``ids`` act whole ``substeps`` late, (n,) int; all else acts at once."""
+        ...
+
+
 RANDOMIZABLE: dict[str, str] = {
     "mass_scale": "(n, 1) factor on the base mass and inertia",
-    "payload_kg": "(n, 1) mass added to the base [kg]",
+    "payload_kg": "(n, 1) mass added to the scaled base, its inertia in proportion [kg]",
     "com_offset_m": "(n, 3) shift of the base's centre of mass [m]",
     "friction": "(n, 1) sliding friction of ground and feet",
-    "motor_strength": "(n, J) factor on the torque that a joint really gives",
+    "motor_strength": "(n, J) factor on the torque that a joint really gives, its limit and torque-speed line too",
     "joint_damping": "(n, J) factor on passive joint damping",
     "push_lin_vel_w": "(n, 3) velocity added to the base at once [m/s]",
     "push_ang_vel_b": "(n, 3) angular velocity added to the base at once [rad/s]",

@@ -171,8 +171,9 @@ class Task:
     randomize: dict[str, Range] = field(default_factory=dict)
     """Physical parameters drawn once per environment, by the names of ``robot_rl.sim.physics.RANDOMIZABLE``."""
     delay_substeps: tuple[int, int] = (0, 0)
-    """Delay between observation and action, drawn per environment [physics substeps], at most one control period;
-    rounded down to whole halves of the period."""
+    """Delay between observation and action, drawn per environment [physics substeps], at most one control period."""
+    torque_speed: bool = False
+    """Whether motors lose torque with speed, by the robot's own line (``robot_rl.sim.actuator``)."""
     noise: bool = True
     """Whether the observation noise of ``obs`` is on."""
 

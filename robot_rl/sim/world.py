@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from robot_rl.contract.apply import ActionMap, as_float32
+from robot_rl.contract.apply import ActionMap
 from robot_rl.contract.spec import Contract
-from robot_rl.contract.state import JointTarget, RobotState
+from robot_rl.contract.state import RobotState
 from robot_rl.sim.cat import Cat
 from robot_rl.sim.curriculum import Course
 from robot_rl.sim.events import CommandSource, Pusher, check_events, initial_state, randomize
+from robot_rl.sim.link import Link
 from robot_rl.sim.noise import NoisyObserver
 from robot_rl.sim.physics import Physics, Restorable
 from robot_rl.sim.task import Outcome, Task
@@ -78,16 +79,18 @@ class World:
         self._pusher = Pusher(task.push, n, self.dt_s, self.rng) if task.push else None
         self._limit = max(1, round(task.episode_s * task.rate_hz))
         self._steps = np.zeros(n, dtype=np.int64)
+        self._weights = np.array([r.weight * self.dt_s for r in task.rewards.values()])[:, None]
+        self._given = np.zeros((len(task.rewards), n))
+        """What each reward term gave in the last step."""
         self._sums = np.zeros((len(task.rewards) + 1, n))
         self._last_action = np.zeros((n, self.num_actions))
         self._air_s = np.zeros((n, len(self.robot.feet)))
         randomize(physics, task, self.rng, np.arange(n))
         low, high = task.delay_substeps
-        self._late = self.rng.integers(low, high + 1, size=n) * 2 // task.decimation if high else None
-        """Half periods by which each copy's link is late, (N,): 0, 1 or 2."""
+        late = self.rng.integers(low, high + 1, size=n) if high else np.zeros(n, dtype=np.int64)
+        self._link = Link(physics, late, task.decimation, positions=self.contract.action.kind != "joint_effort")
         self.course = Course(task.terrain, task.curriculum, n, self.dt_s, self.rng) if task.terrain else None
         """Which tile of the terrain each copy is on."""
-        self._target: JointTarget | None = None
         self._state, self._feet_before = self._measure(), self._feet()
         self.cat = Cat(task.constraints) if task.constraints else None
         if self.cat:
@@ -117,7 +120,7 @@ class World:
         """Apply raw actions in [-1, 1], shape (N, A), for one control period."""
         raw = np.asarray(action, dtype=np.float64)
         before, feet_before = self._state, self._feet_before
-        self._drive(raw, before)
+        self._link.drive(self._map.target(raw, before))
         if self._pusher:
             self._pusher.advance(self.physics)
         self._last_action[:] = raw
@@ -151,12 +154,10 @@ class World:
         """
         if not isinstance(self.physics, Restorable):
             return {}
-        old = self._target
         return {
             "physics": self.physics.snapshot(), "rng": self.rng.bit_generator.state, "steps": self._steps.copy(),
             "sums": self._sums.copy(), "last_action": self._last_action.copy(), "air_s": self._air_s.copy(),
-            "late": None if self._late is None else self._late.copy(), "feet": self._feet_before,
-            "target": None if old is None else {"pos": old.pos.copy(), "effort_ff": old.effort_ff.copy()},
+            "link": self._link.snapshot(), "feet": self._feet_before,
             "state": {f.name: getattr(self._state, f.name) for f in dataclasses.fields(RobotState)},
             "command": self.commands.value.copy(), "command_left_s": self.commands.left_s.copy(),
             "push_left_s": self._pusher.left_s.copy() if self._pusher else None,
@@ -181,35 +182,18 @@ class World:
         self._observer.restore(snapshot["observer"])
         self._steps, self._sums = np.array(snapshot["steps"]), np.array(snapshot["sums"])
         self._last_action, self._air_s = np.array(snapshot["last_action"]), np.array(snapshot["air_s"])
-        self._late, self._feet_before = _array(snapshot["late"]), _array(snapshot["feet"])
+        self._link.restore(snapshot["link"])
+        self._feet_before = _array(snapshot["feet"])
         self._state = RobotState(**{name: _array(x) for name, x in snapshot["state"].items()})
         self.commands.value[:], self.commands.left_s[:] = snapshot["command"], snapshot["command_left_s"]
         if self._pusher:
             self._pusher.left_s[:] = snapshot["push_left_s"]
-        self._target = None
-        if snapshot["target"] is not None:
-            target = self._map.target(self._last_action, self._state)
-            parts = {name: np.array(x) for name, x in snapshot["target"].items()}
-            self._target = dataclasses.replace(target, **parts)
 
     def close(self) -> None:
         """Free the backend."""
         self.physics.close()
 
     # -- the parts of a step --
-
-    def _drive(self, action: np.ndarray, state: RobotState) -> None:
-        """Apply the action; copies with a late link keep the old target for half the period, or all of it."""
-        target, k = self._map.target(action, state), self.task.decimation
-        if self._late is None or self._target is None:
-            self.physics.apply(target)
-            self.physics.step(k)
-        else:
-            self.physics.apply(_mixed(self._late >= 1, self._target, target))
-            self.physics.step(k // 2)
-            self.physics.apply(_mixed(self._late >= 2, self._target, target))
-            self.physics.step(k - k // 2)
-        self._target = target
 
     def _measure(self) -> RobotState:
         state = self.physics.state()
@@ -246,11 +230,12 @@ class World:
 
         With constraints only gains shrink, by ``1 - chance``: less of a penalty would reward what breaks them.
         """
-        total = np.zeros(self.num_envs)
-        for row, reward in zip(self._sums, self.task.rewards.values(), strict=False):
-            value = reward.term(outcome) * (reward.weight * self.dt_s)
-            total += value if chance is None else np.where(value > 0.0, value * (1.0 - chance), value)
-            row += value
+        values = self._given
+        for row, reward in zip(values, self.task.rewards.values(), strict=True):
+            row[:] = reward.term(outcome)
+        values *= self._weights
+        total = (values if chance is None else np.where(values > 0.0, values * (1.0 - chance), values)).sum(0)
+        self._sums[:-1] += values
         self._sums[-1] += total
         return total
 
@@ -265,8 +250,14 @@ class World:
         seen, exact = self._observer(state, ids)
         if "critic" not in self.obs_sizes:
             return {"policy": seen}
-        privileged = [as_float32(term(state, self.contract)) for term in self.task.privileged.values()]
-        return {"policy": seen, "critic": np.concatenate((exact, *privileged), axis=-1)}
+        critic = np.empty((len(exact), self.obs_sizes["critic"]), dtype=np.float32)
+        end = exact.shape[1]
+        critic[:, :end] = exact
+        for term in self.task.privileged.values():
+            value = term(state, self.contract)
+            begin, end = end, end + value.shape[-1]
+            critic[:, begin:end] = value
+        return {"policy": seen, "critic": critic}
 
     def _begin_anew(
         self, ids: np.ndarray, next_obs: dict[str, np.ndarray]
@@ -291,9 +282,7 @@ class World:
         self._sums[:, ids] = 0.0
         self._last_action[ids] = 0.0
         self._air_s[ids] = 0.0
-        if self._target is not None:
-            self._target.pos[ids] = np.asarray(self.robot.default_pos)
-            self._target.effort_ff[ids] = 0.0
+        self._link.restart(ids)
 
     def _episode_log(self, ids: np.ndarray) -> dict[str, float]:
         log = {
@@ -311,14 +300,6 @@ def _array(x: Any) -> Any:
     return None if x is None else np.array(x)
 
 
-def _mixed(late: np.ndarray, old: JointTarget, new: JointTarget) -> JointTarget:
-    """Return the old target for the copies that are late, (N,) bool, and the new one for the others."""
-    rows = late[:, None]
-    return dataclasses.replace(
-        new, pos=np.where(rows, old.pos, new.pos), effort_ff=np.where(rows, old.effort_ff, new.effort_ff)
-    )
-
-
 def state_rows(state: RobotState, ids: np.ndarray | slice) -> RobotState:
     """Return copies of the states of the copies ``ids``."""
     rows = {
@@ -330,6 +311,12 @@ def state_rows(state: RobotState, ids: np.ndarray | slice) -> RobotState:
 
 
 def _check_rates(task: Task, physics: Physics, contract: Contract | None) -> None:
+    low, high = task.delay_substeps
+    if not 0 <= low <= high <= task.decimation:
+        raise ValueError(
+            f"task {task.name!r} has delay_substeps ({low}, {high}); 0 <= low <= high <= {task.decimation} must hold, "
+            "for a link is late by at most one control period"
+        )
     if abs(physics.dt_s * task.sim_rate_hz - 1.0) > 1e-9:
         raise ValueError(f"task {task.name!r} wants physics at {task.sim_rate_hz} Hz; the model steps {physics.dt_s} s")
     if contract is not None and (contract.rate_hz, contract.robot) != (task.rate_hz, physics.robot.name):

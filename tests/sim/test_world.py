@@ -143,17 +143,16 @@ def test_a_seed_fixes_everything_at_any_number_of_threads(threads: int) -> None:
     assert not np.array_equal(one[-1].obs["policy"], other[-1].obs["policy"])
 
 
-@pytest.mark.parametrize(("delay", "old_substeps"), [(1, 4), (2, 6), (4, 8)])
-def test_a_late_link_keeps_the_old_target_for_halves_of_the_period(
-    hopper: Robot, delay: int, old_substeps: int
-) -> None:
-    """Of the 8 substeps of two steps, the first has nothing older to keep; one substep is less than half of four."""
+@pytest.mark.parametrize("delay", [0, 1, 2, 3, 4])
+def test_a_late_link_keeps_the_old_target_for_exactly_its_substeps(hopper: Robot, delay: int) -> None:
+    """Before the first target there is the default pose; a period is 4 substeps."""
     world = make(hopper, dataclasses.replace(hopper_task(), delay_substeps=(delay, delay)))
     physics, law = MujocoCpu(hopper, 1, threads=1), ActionMap(world.contract, hopper.joints)
     world.reset()
     targets = [law.target(np.full((1, 1), a), world.state) for a in (0.5, -1.0)]
-    for k in range(8):
-        physics.apply(targets[k >= old_substeps])
+    rest = dataclasses.replace(targets[0], pos=np.full((1, 1), hopper.default_pos[0]))
+    for sent in ([rest] * delay + [targets[0]] * 4 + [targets[1]] * 4)[:8]:
+        physics.apply(sent)
         physics.step(1)
     world.step(np.full((1, 1), 0.5))
     s = world.step(np.full((1, 1), -1.0))
