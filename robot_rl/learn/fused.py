@@ -54,30 +54,46 @@ def fits(actor: object, critic: object) -> bool:
     )
 
 
+def gather(net: nn.Module) -> Tensor:
+    """Lay the gradients of all parameters side by side in one memory, (P,), and return it; ``gradients`` fills it."""
+    parameters = list(net.parameters())
+    flat = torch.zeros_like(torch.nn.utils.parameters_to_vector(parameters), requires_grad=False)
+    for p, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        p.grad = part.view_as(p)
+    return flat
+
+
+def clip_norm_(flat: Tensor, most: float) -> Tensor:
+    """Shorten a gradient (P,) to the norm ``most`` and return the norm it had, as torch's ``clip_grad_norm_``."""
+    norm = flat.norm()
+    flat.mul_((most / (norm + 1e-6)).clamp_(max=1.0))
+    return norm
+
+
 @torch.no_grad()
 def gradients(actor: Actor, critic: Critic, mb: dict[str, Tensor], cfg: Weights) -> dict[str, Tensor]:
     """Put the gradient of one minibatch's loss into every parameter's ``grad`` and return the parts of the loss.
 
     Args:
-        actor: The policy; see ``fits``.
+        actor: The policy; see ``fits``. Its gradients, and those of the critic, are there already (``gather``).
         critic: The value.
         mb: Rows of ``ppo.as_batch``.
         cfg: Weights of the parts; the value loss is not clipped.
     """
     policy_tape, value_tape = _run(actor.mlp, mb["obs"]), _run(critic.mlp, mb["critic_obs"])
-    gain, d_mean, d_log_std, parts = _policy(policy_tape[-1], actor.log_std, mb, cfg)
+    d_mean, d_log_std, parts = _policy(policy_tape[-1], actor.log_std, mb, cfg)
     error = value_tape[-1].squeeze(-1) - mb["ret"]  # (B,)
     rows = error.shape[0]
     _backward(actor.mlp, policy_tape, d_mean)
     _backward(critic.mlp, value_tape, (error * (2.0 * cfg.value_coef / rows)).unsqueeze(-1))
-    actor.log_std.grad = d_log_std
-    return {"policy_loss": gain, "value_loss": error.dot(error) / rows} | parts
+    _grad(actor.log_std).copy_(d_log_std)
+    return parts | {"value_loss": error.dot(error) / rows}
 
 
 def _policy(
     mean: Tensor, log_std: Tensor, mb: dict[str, Tensor], cfg: Weights
-) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
-    """Return the surrogate's loss, the gradients at mean (B, A) and log deviation (A,), and the other parts."""
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Return the gradients at mean (B, A) and log deviation (A,), and the parts of the loss."""
     rows, width = mean.shape
     precision = (-2.0 * log_std).exp()  # (A,)
     gap = mb["u"] - mean  # (B, A)
@@ -96,8 +112,9 @@ def _policy(
     kl = (log_std - old_std.log() + 0.5 * spread * precision - 0.5).sum()
     outside = ((ratio - 1.0).abs_() > cfg.clip).to(ratio.dtype).mean()
     bound = beyond.square_().sum() / rows
-    parts = {"entropy": entropy, "mean_bound": bound, "kl": kl, "clip_fraction": outside}
-    return -torch.minimum(gain, trusted).mean(), d_mean, d_log_std, parts
+    loss = -torch.minimum(gain, trusted).mean()
+    parts = {"policy_loss": loss, "entropy": entropy, "mean_bound": bound, "kl": kl, "clip_fraction": outside}
+    return d_mean, d_log_std, parts
 
 
 def _run(mlp: Mlp, x: Tensor) -> list[Tensor]:
@@ -116,6 +133,12 @@ def _backward(mlp: Mlp, tape: list[Tensor], d: Tensor) -> None:
     slope, layers = SLOPES[mlp.activation], mlp.linears()
     for i in range(len(layers) - 1, -1, -1):
         layer: nn.Linear = layers[i]
-        layer.weight.grad, layer.bias.grad = d.t() @ tape[i], d.sum(0)
+        torch.mm(d.t(), tape[i], out=_grad(layer.weight))
+        torch.sum(d, 0, out=_grad(layer.bias))
         if i:
             d = slope(d @ layer.weight, tape[i])
+
+
+def _grad(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None, "closed-form gradients: call gather(net) first"
+    return parameter.grad

@@ -23,10 +23,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robot_rl.learn import checkpoint, fused, gsde, rnd, symmetry, targets
+from robot_rl.learn import checkpoint, fused, gsde, recurrent, rnd, symmetry, targets
 from robot_rl.learn.nets import Actor, Critic
 from robot_rl.learn.ranks import ALONE, Ranks
-from robot_rl.learn.rollout import Rollout, require_finite
+from robot_rl.learn.rollout import Rollout, require_finite, shuffled
 from robot_rl.learn.surrogate import gaussian_kl, surrogate_loss, value_loss
 
 
@@ -84,6 +84,10 @@ class Config:
     """Widths of the critic's hidden layers."""
     activation: str = "elu"
     """One of nets.ACTIVATIONS."""
+    memory: str = "none"
+    """In front of actor and critic: none, gru or lstm; minibatches are then of whole environments."""
+    memory_features: int = 64
+    """Width of a memory's features."""
     exploration: str = "gaussian"
     """gaussian or gsde."""
     log_std: float = 0.0
@@ -118,6 +122,10 @@ class Config:
                 raise ValueError(f"ppo config: {name} is {getattr(self, name)}; it must lie in [0, 1]")
         if self.symmetry not in symmetry.CHOICES:
             raise ValueError(f"ppo config: no symmetry {self.symmetry!r}; the choices are {symmetry.CHOICES}")
+        if self.memory not in recurrent.CHOICES:
+            raise ValueError(f"ppo config: no memory {self.memory!r}; the choices are {recurrent.CHOICES}")
+        if self.memory != "none" and self.symmetry != "none":
+            raise ValueError(f"ppo config: symmetry {self.symmetry!r} needs memory 'none', not {self.memory!r}")
 
 
 @dataclass(slots=True)
@@ -152,13 +160,17 @@ def make_agent(cfg: Config, sizes: dict[str, int], device: torch.device | str = 
         groups = sorted(set(sizes) - {"action"})
         raise ValueError(f"ppo config: actor_obs is {cfg.actor_obs!r}; the world's observation groups are {groups}")
     seeder = torch.Generator().manual_seed(cfg.seed)
+    widths = sizes[cfg.actor_obs], sizes.get("critic", sizes["policy"])
+    seen = widths if cfg.memory == "none" else (cfg.memory_features, cfg.memory_features)
     actor = Actor(
-        sizes[cfg.actor_obs], sizes["action"], hidden=cfg.actor_hidden, activation=cfg.activation,
+        seen[0], sizes["action"], hidden=cfg.actor_hidden, activation=cfg.activation,
         exploration=cfg.exploration, log_std=cfg.log_std, full_std=cfg.sde_full_std, expln=cfg.sde_expln,
         generator=seeder,
-    ).to(device)  # fmt: skip
-    width = sizes.get("critic", sizes["policy"])
-    critic = Critic(width, hidden=cfg.critic_hidden, activation=cfg.activation, generator=seeder).to(device)
+    )  # fmt: skip
+    critic = Critic(seen[1], hidden=cfg.critic_hidden, activation=cfg.activation, generator=seeder)
+    if cfg.memory != "none":
+        actor, critic = recurrent.wrap(cfg.memory, actor, critic, widths, generator=seeder)
+    actor, critic = actor.to(device), critic.to(device)
     groups = [
         {"params": list(actor.parameters()), "lr": cfg.learning_rate},
         {"params": list(critic.parameters()), "lr": cfg.critic_learning_rate},
@@ -186,12 +198,11 @@ def as_batch(agent: Agent, rollout: Rollout, cfg: Config) -> dict[str, Tensor]:
     """Normalise, evaluate and flatten a rollout: everything the update reads, each (T*N, ...)."""
     obs = agent.actor.norm(rollout.obs[cfg.actor_obs].flatten(0, 1))  # (T*N, D)
     critic_obs = agent.critic.norm(rollout.critic_obs.flatten(0, 1))
-    value = agent.critic(critic_obs).view_as(rollout.reward)
-    last = agent.critic(agent.critic.norm(rollout.last_critic_obs)).unsqueeze(0)
-    next_value = torch.cat((value[1:], last))
-    if rollout.cut_at:  # true successors of truncated steps
-        where = torch.cat(rollout.cut_at)
-        next_value.view(-1)[where] = agent.critic(agent.critic.norm(torch.cat(rollout.cut_obs)))
+    memory: dict[str, Tensor] = {}
+    if isinstance(agent.critic, recurrent.RecurrentCritic):
+        value, next_value, memory = agent.critic.of_rollout(rollout)
+    else:
+        value, next_value = _values(agent.critic, critic_obs, rollout)
     advantage = targets.gae(
         rollout.reward, value, next_value, rollout.terminated, rollout.truncated,
         discount=cfg.discount, trace=cfg.trace,
@@ -202,7 +213,7 @@ def as_batch(agent: Agent, rollout: Rollout, cfg: Config) -> dict[str, Tensor]:
     batch = {
         "obs": obs, "critic_obs": critic_obs, "u": rollout.u.flatten(0, 1), "mean": rollout.mean.flatten(0, 1),
         "std": rollout.std.flatten(0, 1), "value": value.flatten(), "ret": ret.flatten(),
-        "advantage": advantage.flatten(),
+        "advantage": advantage.flatten(), **memory,
     }  # fmt: skip
     if cfg.symmetry != "none":
         assert agent.mirror is not None, "symmetry: the agent has no mirror"
@@ -212,16 +223,24 @@ def as_batch(agent: Agent, rollout: Rollout, cfg: Config) -> dict[str, Tensor]:
     return batch
 
 
+def _values(critic: Critic, obs: Tensor, rollout: Rollout) -> tuple[Tensor, Tensor]:
+    """Return V(s_t) and V of the true successors, each (T, N); ``obs`` are the normalised ones, (T*N, D)."""
+    value = critic(obs).view_as(rollout.reward)
+    successor = torch.cat((value[1:], critic(critic.norm(rollout.last_critic_obs)).unsqueeze(0)))
+    if rollout.cut_at:
+        successor.view(-1)[torch.cat(rollout.cut_at)] = critic(critic.norm(torch.cat(rollout.cut_obs)))
+    return value, successor
+
+
 def losses(agent: Agent, mb: dict[str, Tensor], cfg: Config) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the loss of one minibatch and its parts (detached)."""
     rows = mb["u"].shape[0]
     all_ = symmetry.augmented(mb, agent.mirror) if agent.mirror and cfg.symmetry in ("augment", "both") else mb
-    means, stds = agent.actor.distribution(all_["obs"])
+    means, stds = agent.actor.distribution(all_["obs"], *recurrent.context(all_, "actor"))
     ratio = (gsde.log_prob(all_["u"], means, stds) - all_["log_prob"]).exp()
     policy = surrogate_loss(ratio, all_["advantage"], clip=cfg.clip)
-    value = value_loss(
-        agent.critic(all_["critic_obs"]), all_["value"], all_["ret"], clip=cfg.clip if cfg.clip_value else None
-    )
+    value = agent.critic(all_["critic_obs"], *recurrent.context(all_, "critic"))
+    value = value_loss(value, all_["value"], all_["ret"], clip=cfg.clip if cfg.clip_value else None)
     mean, std = means[:rows], stds[:rows]  # of the originals
     entropy = gsde.entropy(std).mean()
     bound = (mean.abs() - cfg.mean_bound).clamp(min=0.0).square().sum(-1).mean()
@@ -243,21 +262,21 @@ def update(agent: Agent, batch: dict[str, Tensor], cfg: Config) -> dict[str, flo
     Raises:
         FloatingPointError: A loss or gradient is not finite; the weights are those of the last good step.
     """
-    rows = batch["u"].shape[0]
     names, sums, count = [], torch.zeros(()), 0
     nets = (agent.actor, agent.critic)
     rates = agent.optimiser.param_groups[0]
+    minibatches = shuffled if cfg.memory == "none" else recurrent.minibatches
     closed = cfg.symmetry == "none" and not cfg.clip_value and fused.fits(*nets)
+    flat = [fused.gather(net) for net in nets] if closed else []
     for _ in range(cfg.epochs):
-        order = torch.randperm(rows, generator=agent.generator, device=batch["u"].device)
-        shuffled = {name: x[order] for name, x in batch.items()}
-        for part in torch.arange(rows).tensor_split(cfg.minibatches):
-            low, high = int(part[0]), int(part[-1]) + 1
-            parts = _gradients(agent, {name: x[low:high] for name, x in shuffled.items()}, cfg, closed=closed)
-            grads = [p.grad for net in nets for p in net.parameters() if p.grad is not None]
+        for mb in minibatches(batch, cfg.minibatches, agent.generator):
+            parts = _gradients(agent, mb, cfg, closed=closed)
+            grads = flat or [p.grad for net in nets for p in net.parameters() if p.grad is not None]
             agent.ranks.mean_([*grads, *parts.values()])
             rates["lr"] = steer(rates["lr"], float(parts["kl"]), cfg)
-            norms = [torch.nn.utils.clip_grad_norm_(net.parameters(), cfg.max_grad_norm) for net in nets]
+            norms = [fused.clip_norm_(x, cfg.max_grad_norm) for x in flat] or [
+                torch.nn.utils.clip_grad_norm_(net.parameters(), cfg.max_grad_norm) for net in nets
+            ]
             parts |= {"actor_grad": norms[0], "critic_grad": norms[1]}
             names, seen = list(parts), torch.stack(list(parts.values()))
             if not bool(seen.isfinite().all()):
@@ -305,6 +324,7 @@ def pack(agent: Agent, cfg: Config) -> dict[str, Any]:
         "steps": agent.steps, "train_s": agent.train_s, "actor": agent.actor.state_dict(),
         "critic": agent.critic.state_dict(), "optimiser": agent.optimiser.state_dict(),
         "generator": agent.generator.get_state(), "rnd": rnd.pack(agent.curiosity) if agent.curiosity else None,
+        "memory": recurrent.pack(agent.actor, agent.critic),
     }  # fmt: skip
 
 
@@ -314,9 +334,10 @@ def unpack(tree: dict[str, Any], cfg: Config | None = None, device: torch.device
     stored: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in tree["config"].items() if k in names
     }
-    cfg = cfg or Config(**stored | {"rnd": rnd.read_config(stored.get("rnd"))})
+    stored["rnd"] = rnd.read_config(stored.get("rnd"))
+    cfg = cfg or Config(**stored)
     if (cfg.rnd is None) != (tree.get("rnd") is None):
-        raise ValueError(f"the checkpoint was trained with rnd = {stored.get('rnd')}; the recipe says {cfg.rnd}")
+        raise ValueError(f"the checkpoint was trained with rnd = {stored['rnd']}; the recipe says {cfg.rnd}")
     agent = make_agent(cfg, tree["sizes"], device)
     agent.actor.load_state_dict(tree["actor"])
     agent.critic.load_state_dict(tree["critic"])

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from robot_rl.hardware.symmetry import Reflections
-from robot_rl.learn import checkpoint, rnd
+from robot_rl.learn import checkpoint, recurrent, rnd
 from robot_rl.learn.env import VecEnv
 from robot_rl.learn.metrics import EpisodeTracker, RunLog
 from robot_rl.learn.ppo import Agent, Config, as_batch, make_agent, pack, unpack, update
@@ -28,6 +28,10 @@ from robot_rl.learn.rollout import Rollout, Staggered, collect, start_rollout
 from robot_rl.learn.symmetry import Mirror, make_mirror
 
 _log = logging.getLogger(__name__)
+
+_SHAPE = ("actor_obs", "actor_hidden", "critic_hidden", "activation", "memory", "memory_features", "exploration",
+          "sde_full_std")  # fmt: skip
+"""Settings that a resumed run must share with its checkpoint."""
 
 
 def train(
@@ -172,6 +176,7 @@ def _resume(cfg: Config, env: VecEnv, folder: Path, ranks: Ranks) -> Run:
     obs = env.reset()
     agent, _ = unpack(tree, cfg, obs["policy"].device)
     agent.ranks = ranks
+    recurrent.restore(agent.actor, agent.critic, tree.get("memory"))
     if tree["env"] and isinstance(env, checkpoint.Restorable):
         env.restore(tree["env"])
         obs = {name: x.to(obs[name].device) for name, x in tree["obs"].items()}
@@ -184,7 +189,7 @@ def _check_shape(path: Path, tree: dict[str, Any], cfg: Config, sizes: dict[str,
     """Raise ValueError where the stored networks do not fit the settings or the environment."""
     if tree["sizes"] != sizes:
         raise ValueError(f"{path} was trained with sizes {tree['sizes']}; the environment has {sizes}")
-    for name in ("actor_obs", "actor_hidden", "critic_hidden", "activation", "exploration", "sde_full_std"):
+    for name in _SHAPE:
         wanted = getattr(cfg, name)
         stored = tree["config"].get(name, wanted)
         if stored != (list(wanted) if isinstance(wanted, tuple) else wanted):

@@ -11,7 +11,7 @@ Shapes: B rows of one rank · D columns.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -125,7 +125,7 @@ ALONE = Ranks()
 
 
 @contextmanager
-def joined(device: str = "cpu") -> Iterator[Ranks]:
+def joined(device: str = "cpu") -> Generator[Ranks]:
     """Join the processes that torchrun started; without torchrun, be alone.
 
     Args:

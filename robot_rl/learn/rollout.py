@@ -9,7 +9,7 @@ Shapes: T time · N environments · D observation (per group) · A actions · M 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -27,6 +27,19 @@ class Staggered(Protocol):
 
     def stagger(self) -> None:
         """Do so; called once, after the first reset."""
+        ...
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """An actor with a memory of each environment."""
+
+    def begin(self, num_envs: int) -> Tensor:
+        """Return the memory as it is now, (N, W)."""
+        ...
+
+    def forget(self, ended: Tensor) -> None:
+        """Clear it where the episode ended, (N,) bool."""
         ...
 
 
@@ -54,6 +67,8 @@ class Rollout:
     """Flat indices t * N + n of truncated steps, (M,) in pieces."""
     cut_obs: list[Tensor] = field(default_factory=list)
     """The critic's observations of their true successors, (M, D) in the same pieces."""
+    memory: Tensor | None = None
+    """The actor's memory before the first step, (N, W), where it has one."""
     successor: dict[str, Tensor] = field(default_factory=dict)
     """Raw observations after each step and before any reset, (T, N, D); only of the groups put in here."""
 
@@ -125,6 +140,7 @@ def collect(
     rollout.cut_obs.clear()
     sums: dict[str, list[float]] = {}
     env_s = 0.0
+    rollout.memory = actor.begin(n) if isinstance(actor, Remembers) else None
     for t in range(rollout.u.shape[0]):
         for name, buffer in rollout.obs.items():
             buffer[t] = obs[name]
@@ -136,6 +152,8 @@ def collect(
         step = env.step(torch.tanh(u))
         env_s += time.perf_counter() - began
         rollout.reward[t], rollout.terminated[t], rollout.truncated[t] = step.reward, step.terminated, step.truncated
+        if isinstance(actor, Remembers):
+            actor.forget((step.terminated >= 1.0) | step.truncated)
         for name, buffer in rollout.successor.items():
             buffer[t] = step.next_obs[name]
         cut = step.truncated.nonzero().squeeze(-1)
@@ -163,6 +181,16 @@ def continuity_cost(rollout: Rollout) -> float:
     change = (torch.tanh(rollout.u).diff(dim=0) / 2.0).square().mean(-1)  # (T-1, N)
     within = ~((rollout.terminated >= 1.0) | rollout.truncated)[:-1]
     return 100.0 * float(change[within].mean()) if bool(within.any()) else 0.0
+
+
+def shuffled(batch: Mapping[str, Tensor], count: int, generator: torch.Generator) -> Iterator[dict[str, Tensor]]:
+    """Cut the rows of a batch, each (B, ...), into ``count`` shuffled parts."""
+    rows = next(iter(batch.values())).shape[0]
+    order = torch.randperm(rows, generator=generator, device=generator.device)
+    mixed = {name: x[order] for name, x in batch.items()}
+    for part in torch.arange(rows).tensor_split(count):
+        low, high = int(part[0]), int(part[-1]) + 1
+        yield {name: x[low:high] for name, x in mixed.items()}
 
 
 def require_finite(tensors: Mapping[str, Tensor]) -> None:
