@@ -38,6 +38,8 @@ class Args:
     """A robot of hardware/; the policy's own by default."""
     rate_hz: float | None = None
     """Rate of the control loop, where it is fixed already [Hz]."""
+    record: Path | None = None
+    """An episode store: repeat every action that the policy took there, those of seeded exploration too."""
     json: bool = False
     """Print one JSON object instead of the table."""
 
@@ -47,6 +49,8 @@ def run(args: Args) -> int:
     path = zoo.find_policy(args.policy)
     robot = load_robot(args.robot) if args.robot else None
     bundle, findings = inspect(path, robot, args.rate_hz)
+    if bundle is not None and args.record is not None:
+        findings.append(_record(bundle, args.record))
     accepted = all(finding.ok for finding in findings)
     if args.json:
         print(json.dumps(_as_json(path, bundle, findings, accepted)))
@@ -97,6 +101,33 @@ def _network(bundle: Bundle) -> Finding:
         for obs, action in zip(golden.obs.astype(np.float32), golden.actions, strict=True)
     )
     return Finding("network", steps, here, OK, f"largest difference {worst:.1e}")
+
+
+def _record(bundle: Bundle, folder: Path) -> Finding:
+    """Compare what the policy answered while it was recorded with what it answers here."""
+    from robot_rl.data.episodes import read_episodes
+    from robot_rl.runtime.explorer import ABOUT, repeat_actions
+    from robot_rl.runtime.policy import Policy
+    from robot_rl.runtime.rows import DRIVING
+
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder; --record wants an episode store")
+    policy = Policy(bundle, bundle.path.read_bytes())
+    count = same = explored = 0
+    worst = 0.0
+    for episode in read_episodes(folder):
+        mine = (episode.rows["policy"] == policy.fingerprint) & np.isin(episode.rows["mode"], sorted(DRIVING))
+        rows, about = episode.rows[mine], episode.events[0]
+        if not len(rows):
+            continue
+        error = np.abs(repeat_actions(policy, rows, about) - rows["policy_action"]).max(-1)
+        count, same, worst = count + len(rows), same + int(np.sum(error == 0.0)), max(worst, float(error.max()))
+        explored += len(rows) if ABOUT in about else 0
+    wide = f"{count} actions, {explored} of them exploring"
+    if not count:
+        return Finding("record", wide, str(folder), WARN, "the record holds no tick of this policy")
+    message = f"{same} of {count} repeated to the bit, largest difference {worst:.1e}"
+    return Finding("record", wide, str(folder), OK if same == count else WARN if worst <= 1e-5 else ERROR, message)
 
 
 def _reason(error: Exception, path: Path) -> str:

@@ -196,5 +196,6 @@ def _polynomial(coefficients: tuple[float, ...], x: NDArray[np.float64]) -> NDAr
     """Horner's scheme, every product and sum rounded on its own."""
     total = np.full_like(x, coefficients[-1])
     for c in coefficients[-2::-1]:
-        total = total * x + c
+        total *= x
+        total += c
     return total
