@@ -37,7 +37,15 @@ def check_physics(name: str) -> None:
 
 
 def _mujoco_cpu(robot: Robot, num_envs: int, task: Task, threads: int) -> Physics:
-    from robot_rl.sim.mujoco_cpu import MujocoCpu
+    try:
+        from robot_rl.sim.mujoco_cpu import MujocoCpu
+    except ModuleNotFoundError as error:
+        if error.name != "mujoco.batch":
+            raise
+        raise ImportError(
+            "physics 'mujoco_cpu' needs MuJoCo 3.17 or newer (pip install 'robot-rl[sim]'), Isaac Lab an older one: "
+            "what runs in both is evaluated in an environment for each (docs/isaac.md)"
+        ) from error
 
     motors = Motors(task.torque_speed, task.delay_substeps[1])
     return MujocoCpu(robot, num_envs, scene=task.scene, terrain=task.terrain, motors=motors, threads=threads)
@@ -61,8 +69,9 @@ def _isaac_physx(robot: Robot, num_envs: int, task: Task, threads: int) -> Physi
 def _isaac_lab(robot: Robot, num_envs: int, task: Task, engine: str) -> Physics:
     from robot_rl.sim.isaac import IsaacLab
 
-    if task.terrain is not None:
-        raise ValueError(f"task {task.name!r} has rough ground, which the isaac backend has not; use a mujoco backend")
+    for what, asked in (("rough ground", task.terrain is not None), ("a torque-speed line", task.torque_speed)):
+        if asked:
+            raise ValueError(f"task {task.name!r} has {what}, which the isaac backend has not; use a mujoco backend")
     return IsaacLab(robot, num_envs, scene=task.scene, engine=engine, numpy=True)
 
 

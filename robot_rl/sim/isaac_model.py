@@ -37,6 +37,8 @@ class IsaacModel:
         self._mass = data.body_mass.torch[0, self._base].clone()
         self._inertia = data.body_inertia.torch[0, self._base].clone()  # (9,)
         self._com = data.body_com_pos_b.torch[0, self._base].clone()  # (3,)
+        column = lambda x: torch.full((isaac.robot.num_instances, 1), x, device=isaac.device)
+        self._base_mass = {"mass_scale": column(1.0), "payload_kg": column(0.0)}
         order = [robot.joints.index(joint) for joint in isaac.robot.joint_names]
         self._order = torch.tensor(order, dtype=torch.long, device=isaac.device)
         self._damping = data.joint_viscous_friction_coeff.torch[0].clone()  # (J,), Isaac's order
@@ -59,12 +61,13 @@ class IsaacModel:
                 coms=(self._com + value)[:, None].contiguous(), body_ids=[self._base], env_ids=rows
             )
         elif name in ("mass_scale", "payload_kg"):
-            scale = value if name == "mass_scale" else (self._mass + value) / self._mass  # (n, 1)
-            self._isaac.robot.set_masses_index(
-                masses=(self._mass * scale).contiguous(), body_ids=[self._base], env_ids=rows
-            )
+            self._base_mass[name][rows.long()] = value
+            scale, payload = (self._base_mass[x][rows.long()] for x in ("mass_scale", "payload_kg"))  # (n, 1)
+            mass = self._mass * scale + payload
+            self._isaac.robot.set_masses_index(masses=mass.contiguous(), body_ids=[self._base], env_ids=rows)
+            inertia = self._inertia * (mass / self._mass)
             self._isaac.robot.set_inertias_index(
-                inertias=(self._inertia * scale)[:, None].contiguous(), body_ids=[self._base], env_ids=rows
+                inertias=inertia[:, None].contiguous(), body_ids=[self._base], env_ids=rows
             )
         else:
             raise unknown_parameter(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -45,10 +46,23 @@ def test_an_unknown_engine_is_answered_with_the_choices(hopper: Robot) -> None:
         open_scene(hopper, build_model(hopper), 1, scene="flat", engine="bullet", device="cpu")
 
 
-def test_rough_ground_is_refused() -> None:
-    task = dataclasses.replace(zoo.load("sim", "tasks/go2_velocity").task(), terrain=Terrain(kinds=("slope_up",)))
-    with pytest.raises(ValueError, match=r"'go2_velocity' has rough ground"):
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [({"terrain": Terrain(kinds=("slope_up",))}, "rough ground"), ({"torque_speed": True}, "a torque-speed line")],
+)
+def test_what_isaac_cannot_simulate_is_refused(change: dict[str, Any], why: str) -> None:
+    task = dataclasses.replace(zoo.load("sim", "tasks/go2_velocity").task(), **change)
+    with pytest.raises(ValueError, match=f"'go2_velocity' has {why}, which the isaac backend has not"):
         make_physics(task, num_envs=1, physics="isaac")
+
+
+def test_mujoco_cpu_beside_an_older_mujoco_says_which_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in Isaac Lab's environment: two engines that want two versions are compared in two environments."""
+    monkeypatch.delitem(sys.modules, "robot_rl.sim.mujoco_cpu", raising=False)
+    monkeypatch.setitem(sys.modules, "mujoco.batch", None)
+    task = zoo.load("sim", "tasks/cartpole_swingup").task()
+    with pytest.raises(ImportError, match=r"'mujoco_cpu' needs MuJoCo 3\.17 or newer.*docs/isaac.md"):
+        make_physics(task, num_envs=1, physics="mujoco_cpu")
 
 
 def test_a_robot_that_may_touch_itself_is_found() -> None:
