@@ -19,7 +19,7 @@ from robot_rl import zoo
 from robot_rl.sim.env import Env, make_env
 from robot_rl.sim.mujoco_cpu import MujocoCpu
 
-SPREAD = ("geom_friction", "body_mass", "body_inertia", "body_ipos", "dof_damping")
+SPREAD = ("geom_friction", "body_mass", "body_inertia", "body_ipos", "dof_damping", "actuator_delay")
 """Model fields that the task's randomisation spreads over the copies."""
 
 
@@ -103,9 +103,8 @@ class RawPhysics:
         self._control = self._batch.bind("ctrl")
 
     def begin_like_env(self) -> None:
-        """Take over positions and velocities."""
-        for field in ("qpos", "qvel"):
-            self._batch.bind(field)[:] = self._from.bind(field)
+        """Take over positions, velocities, controls that are still under way, and the solver's warm start."""
+        self._batch.state[:] = self._from.state
 
     def time(self, table: list[np.ndarray]) -> float:
         """Step through the controls and return the time it took [s]."""
