@@ -257,7 +257,7 @@ class ActionMap:
         return value / scale
 
     def _numbers(self, x: Array) -> tuple[Array, ...]:
-        """Return scale and offset (A,), stiffness, damping and zeros (J,) in type and on the device of ``x``, cached."""
+        """Return scale and offset (A,), stiffness, damping and zeros (J,) in type and device of ``x``, cached."""
         key = (x.dtype, None if type(x) is np.ndarray else getattr(x, "device", None))
         found = self._constants.get(key)
         if found is None:
@@ -271,7 +271,7 @@ class ActionMap:
         return found
 
     def _widened(self, x: Array, rows: tuple[Array, ...]) -> tuple[Array, ...]:
-        """Return ``rows``, each (J,), as views in the shape of ``x``, (..., J), kept for the next batch of that shape."""
+        """Return ``rows``, each (J,), as views in the shape of ``x``, (..., J), kept for the next of that shape."""
         key = (x.shape, x.dtype, x.device)
         known, wide = self._wide
         if known != key:

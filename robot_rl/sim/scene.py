@@ -13,6 +13,7 @@ import numpy as np
 
 from robot_rl import zoo
 from robot_rl.hardware.robot import Robot
+from robot_rl.sim.actuator import Motors, fit_motors
 from robot_rl.sim.terrain import Relief, Terrain, make_relief
 
 THICK_M = 1.0
@@ -23,15 +24,20 @@ EXTENT_M = 1.0
 """Of what is looked at; by default MuJoCo takes the whole map's and cuts off all that is nearer than 1 % of it [m]."""
 
 
-def build_model(robot: Robot, scene: str = "flat", terrain: Terrain | None = None) -> mujoco.MjModel:
+def build_model(
+    robot: Robot, scene: str = "flat", terrain: Terrain | None = None, motors: Motors | None = None
+) -> mujoco.MjModel:
     """Compile ``robot`` standing in the scene ``sim/scenes/<scene>.xml``, whose names get the prefix ``scene/``.
 
     With a ``terrain`` the planes of the scene make room for it; it gets the material of the first of them.
+    ``motors`` that are no ideal servos bring actuators and buffers of their own.
 
     Raises:
-        ValueError: The scene does not exist, or a joint of the robot is missing in its MJCF.
+        ValueError: The scene does not exist, a joint of the robot is missing in its MJCF, or its motors lack numbers.
     """
     spec = mujoco.MjSpec.from_file(str(robot.mjcf))
+    if motors is not None:
+        fit_motors(spec, robot, motors)
     world = mujoco.MjSpec.from_file(str(zoo.find("sim", f"scenes/{scene}.xml")))
     if terrain is not None:
         lay_terrain(world, make_relief(terrain))

@@ -233,6 +233,8 @@ def _square_xy(x: Array) -> Array:
 
 def _as_slice(columns: tuple[int, ...]) -> slice | list[int]:
     """Return evenly spaced columns as a slice, which is not copied."""
-    step = columns[1] - columns[0] if len(columns) > 1 else 0
-    even = step > 0 and columns == tuple(range(columns[0], columns[-1] + 1, step))
-    return slice(columns[0], columns[-1] + 1, step) if even else list(columns)
+    if len(columns) > 1 and columns[1] > columns[0]:
+        even = range(columns[0], columns[-1] + 1, columns[1] - columns[0])
+        if columns == tuple(even):
+            return slice(even.start, even.stop, even.step)
+    return list(columns)

@@ -137,14 +137,10 @@ def test_the_go2_learns_with_mirrored_samples(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_mirrored_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"no symmetry 'mirror'; the choices are .*'both'"
-    ):
+    with pytest.raises(ValueError, match=r"no symmetry 'mirror'; the choices are .*'both'"):
         ppo.Config(symmetry="mirror")
     with pytest.raises(ValueError, match="symmetry is 'augment', but the world came without reflections"):
         train(replace(SMALL, symmetry="augment"), PointMass(8), tmp_path, progress=False)
     narrow = dataclasses.replace(LINE, action=Reflection((0, 1), (-1.0, 1.0)))
-    with pytest.raises(
-        ValueError, match=r"the mirror has .*'action': 2\}; the environment has .*'action': 1"
-    ):
+    with pytest.raises(ValueError, match=r"the mirror has .*'action': 2\}; the environment has .*'action': 1"):
         train(replace(SMALL, symmetry="loss"), PointMass(8), tmp_path, progress=False, reflections=narrow)
