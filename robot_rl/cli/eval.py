@@ -1,6 +1,7 @@
 """Measure a policy in simulation: falls, velocity errors and returns over a grid of commands.
 
-With several backends in ``--physics`` it is the sim-to-sim gate; with ``--robust`` a grid of disturbances.
+With several backends in ``--physics`` it is the sim-to-sim gate, each backend in an environment of its own if need be;
+with ``--robust`` a grid of disturbances.
 
 Knows: how the numbers are shown. Does not know: how they come about (``sim.evaluation``, ``gate``, ``robustness``).
 """
@@ -20,7 +21,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from robot_rl.cli.measured import pages, tables
-from robot_rl.sim.evaluation import evaluate, run_episodes
+from robot_rl.cli.measured.elsewhere import find_pythons, run_with
+from robot_rl.sim.episode_file import write_episodes
+from robot_rl.sim.evaluation import evaluate
 from robot_rl.sim.gate import Limits, compare
 from robot_rl.sim.robustness import Grid, run_grid
 
@@ -51,6 +54,9 @@ class Args:
     physics: str = "mujoco_cpu"
     """Physics backend. With several, e.g. mujoco_cpu,mujoco_gpu, the same episodes run in each, and the exit code is 1
     where one is further from the first than --gap allows."""
+    python: tuple[str, ...] = ()
+    """Backends that run in another environment, backend=python, e.g. --python isaac=.venv-isaac/bin/python; Isaac Lab
+    is found there by itself."""
     gap: Limits = field(default_factory=Limits)
     """Largest gaps between backends that pass."""
     robust: bool = False
@@ -59,6 +65,8 @@ class Args:
     """The levels of --robust."""
     html: Path | None = None
     """Write the heat maps of --robust as one self-contained page."""
+    save: Path | None = None
+    """Write the single episodes of one backend to this .npz file."""
     threads: int = 0
     """Physics threads, 0 is one per CPU."""
     json: bool = False
@@ -68,6 +76,8 @@ class Args:
 def run(args: Args) -> int:
     """Print the numbers; the exit code is 0 whatever they are, but 1 where the sim-to-sim gate is closed."""
     backends = tuple(name.strip() for name in args.physics.split(","))
+    if args.save is not None and (args.robust or len(backends) > 1):
+        raise ValueError("--save is for the episodes of one backend; leave --robust and further backends away")
     if args.robust:
         return _robust(args, backends)
     if args.html is not None:
@@ -77,24 +87,29 @@ def run(args: Args) -> int:
 
 def _one(args: Args, physics: str) -> int:
     episodes = args.episodes or 200
+    run_it = run_with(find_pythons(args.python, (physics,)))
     with _bar(f"{episodes} episodes") as (bar, job):
-        done = run_episodes(
+        done = run_it(
             args.policy,
             physics=physics,
             progress=lambda done, total: bar.update(job, completed=done, total=total),
             **_options(args, episodes),
         )
+    if args.save is not None:
+        write_episodes(args.save, done)
     _show(args, done.summary(), lambda: tables.of_episodes(args.policy, done))
     return 0
 
 
 def _gate(args: Args, backends: tuple[str, ...]) -> int:
     episodes = args.episodes or 200
+    run_it = run_with(find_pythons(args.python, backends))
     with _bar("") as (bar, job):
         found = compare(
             args.policy,
             backends,
             limits=args.gap,
+            run=run_it,
             progress=lambda name, done, total: bar.update(
                 job, description=f"{name}, {episodes} episodes", completed=done, total=total
             ),
@@ -108,6 +123,8 @@ def _robust(args: Args, backends: tuple[str, ...]) -> int:
     physics, *others = backends
     if others:
         raise ValueError(f"--robust runs in one backend, not in {list(backends)}")
+    if args.python:
+        raise ValueError("--robust runs in this Python: leave --python away, or call the other one's robot-rl")
     if args.change or args.disturbed:
         raise ValueError("--robust sets the disturbances itself: leave --change and --disturbed away")
     with _bar("grid of disturbances") as (bar, job):

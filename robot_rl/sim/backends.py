@@ -44,7 +44,7 @@ def _mujoco_cpu(robot: Robot, num_envs: int, task: Task, threads: int) -> Physic
             raise
         raise ImportError(
             "physics 'mujoco_cpu' needs MuJoCo 3.17 or newer (pip install 'robot-rl[sim]'), Isaac Lab an older one: "
-            "what runs in both is evaluated in an environment for each (docs/isaac.md)"
+            "`robot-rl eval` runs each in an environment of its own, --python mujoco_cpu=PYTHON (docs/isaac.md)"
         ) from error
 
     motors = Motors(task.torque_speed, task.delay_substeps[1])

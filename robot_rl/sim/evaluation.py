@@ -95,13 +95,15 @@ class Episodes:
 
     def where(self, mask: np.ndarray) -> Episodes:
         """Return the episodes of ``mask``, (E,) bool."""
-        chosen: dict[str, Any] = {name: getattr(self, name)[mask] for name in _ARRAYS}
-        chosen |= {name: {key: x[mask] for key, x in getattr(self, name).items()} for name in _GROUPS}
+        chosen: dict[str, Any] = {name: getattr(self, name)[mask] for name in ARRAYS}
+        chosen |= {name: {key: x[mask] for key, x in getattr(self, name).items()} for name in GROUPS}
         return Episodes(**chosen)
 
 
-_GROUPS = ("violated", "terms")
-_ARRAYS = tuple(f.name for f in dataclasses.fields(Episodes) if f.name not in _GROUPS)
+GROUPS = ("violated", "terms")
+"""Fields of ``Episodes`` with an array per name."""
+ARRAYS = tuple(f.name for f in dataclasses.fields(Episodes) if f.name not in GROUPS)
+"""The other ones."""
 
 
 def evaluate(policy: Path | str, **options: Any) -> dict[str, Any]:
@@ -299,8 +301,8 @@ def velocity_error(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
 
 def join(parts: Sequence[Episodes]) -> Episodes:
     """Return the episodes of all parts, in order."""
-    whole: dict[str, Any] = {name: np.concatenate([getattr(p, name) for p in parts]) for name in _ARRAYS}
-    for name in _GROUPS:
+    whole: dict[str, Any] = {name: np.concatenate([getattr(p, name) for p in parts]) for name in ARRAYS}
+    for name in GROUPS:
         keys = getattr(parts[0], name)
         whole[name] = {key: np.concatenate([getattr(p, name)[key] for p in parts]) for key in keys}
     return Episodes(**whole)

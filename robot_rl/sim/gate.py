@@ -24,6 +24,9 @@ from robot_rl.sim.evaluation import Episodes, run_episodes
 Told = Callable[[str, int, int], None]
 """Called with the backend, the control steps done and the steps in all."""
 
+Run = Callable[..., Episodes]
+"""Called as ``run_episodes`` is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -95,6 +98,7 @@ def compare(
     *,
     limits: Limits = Limits(),
     progress: Told | None = None,
+    run: Run = run_episodes,
     **options: Any,
 ) -> Comparison:
     """Run the same episodes in every backend of ``physics``, the reference first.
@@ -104,6 +108,7 @@ def compare(
         physics: At least two backends.
         limits: The largest gaps that pass.
         progress: Told how far which backend is.
+        run: Runs the episodes of one backend, in another environment if need be.
         options: Further options of ``run_episodes``; the same for all.
 
     Raises:
@@ -117,7 +122,7 @@ def compare(
     episodes: dict[str, Episodes] = {}
     for name in physics:
         tell = None if progress is None else _named(progress, name)
-        episodes[name] = run_episodes(policy, physics=name, progress=tell, **options)
+        episodes[name] = run(policy, physics=name, progress=tell, **options)
     return judge(episodes, limits)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from pathlib import Path
 from typing import Any
 
 import mujoco
@@ -77,9 +76,9 @@ def test_a_robot_that_may_touch_itself_is_found() -> None:
 
 @isaac
 def test_an_asset_is_converted_once_and_anew_where_its_files_change(
-    hopper: Robot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _name: str
+    hopper: Robot, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, _name: str
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))  # not beside the MJCF: that is hashed
     first = robot_usd(hopper, build_model(hopper))
     made = first.path.stat().st_mtime_ns
     assert first.base == "Geometry/base"
