@@ -97,12 +97,10 @@ class IsaacModel:
         world, flags = newton.shape_world.numpy(), newton.shape_flags.numpy()
         touches = (flags & int(ShapeFlags.COLLIDE_SHAPES)) != 0
         name = np.array([str(label).rpartition("/")[2] for label in newton.shape_label])
-        n = int(world.max()) + 1 if world.size else 0
-        of_copy = [np.flatnonzero((world == i) & touches) for i in range(n)]
+        of_copy = [np.flatnonzero((world == i) & touches) for i in range(self._isaac.robot.num_instances)]
         is_foot = np.array([x in robot.feet for x in name])
         rows = lambda keep: torch.tensor(
-            np.array([[s for s in shapes if keep(s)] for shapes in of_copy], dtype=np.int64).reshape(n, -1),
-            device=self._isaac.device,
+            np.array([[s for s in shapes if keep(s)] for shapes in of_copy], dtype=np.int64), device=self._isaac.device
         )
         self._feet, self._others = rows(lambda s: is_foot[s]), rows(lambda s: not is_foot[s])  # (N, ·)
         ground = torch.tensor(np.flatnonzero((world < 0) & touches), device=self._isaac.device)

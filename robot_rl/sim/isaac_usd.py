@@ -1,7 +1,8 @@
 """A robot's MJCF and a scene as USD, for Isaac Lab: converted once, then kept in the user's cache folder.
 
 The conversion is mujoco-usd-converter's. Servos are taken out of the result: Isaac's actuator layer has the robot's
-gains and limits, and a second servo in the asset would double them.
+gains and limits, and a second servo in the asset would double them. In USD a joint, a geom and a child body of one body
+share their names' room, in MJCF not; where two names meet, the geom gives way.
 MuJoCo's collision bits have no counterpart in USD, so a robot whose own bodies may touch one another is refused.
 
 Knows: MJCF, USD, where the cache is. Does not know: Isaac Lab, states.
@@ -25,7 +26,7 @@ import mujoco
 from robot_rl import zoo
 from robot_rl.hardware.robot import Robot
 
-RECIPE = "2: actuators and sites removed, no contact within the robot"
+RECIPE = "3: actuators and sites removed, no contact within the robot, joints and bodies named as in the MJCF"
 """What is done to the converter's result; part of the key, so change it with the code."""
 SHAPES = {mujoco.mjtGeom.mjGEOM_HFIELD: "a height field", mujoco.mjtGeom.mjGEOM_SDF: "a signed distance field"}
 """Geoms that the converter leaves out."""
@@ -136,7 +137,29 @@ def _strip(path: Path) -> None:
         if prim.HasAPI(UsdPhysics.ArticulationRootAPI):
             for name in ("newton:selfCollisionEnabled", "physxArticulation:enabledSelfCollisions"):
                 prim.CreateAttribute(name, Sdf.ValueTypeNames.Bool).Set(False)
+    _restore_names(stage)
     stage.GetRootLayer().Save()
+
+
+def _restore_names(stage: Any) -> None:
+    """Give joints and bodies that the converter numbered, as in ``pole_1``, the names that geoms took from them."""
+    from pxr import Sdf, Usd, UsdPhysics
+
+    structural = lambda prim: prim.IsA(UsdPhysics.Joint) or prim.HasAPI(UsdPhysics.RigidBodyAPI)
+    editor = Usd.NamespaceEditor(stage)
+
+    def rename(prim: Any, name: str) -> None:
+        if not (Sdf.Path.IsValidIdentifier(name) and editor.RenamePrim(prim, name) and editor.ApplyEdits()):
+            raise ValueError(f"the MJCF has a part {name!r}, which USD cannot call so; give it another name")
+
+    while numbered := [prim for prim in stage.Traverse() if structural(prim) and prim.GetDisplayName()]:
+        prim = numbered[0]
+        path, name = prim.GetPath(), prim.GetDisplayName()
+        holder = prim.GetParent().GetChild(name)
+        if holder and not structural(holder):
+            rename(holder, f"{name}_geom")
+        rename(stage.GetPrimAtPath(path), name)
+        stage.GetPrimAtPath(path.ReplaceName(name)).ClearDisplayName()
 
 
 def _root(path: Path) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,14 @@ def build(request: pytest.FixtureRequest) -> Iterator[Build]:
     yield make
     for physics in built:
         physics.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_scene_stays_open() -> Iterator[None]:
+    """Isaac Lab has one scene in a process; a test that fails must not take the next ones with it."""
+    yield
+    if "isaaclab.sim" in sys.modules:
+        sys.modules["isaaclab.sim"].SimulationContext.clear_instance()
 
 
 class ShortTask:

@@ -95,16 +95,41 @@ def find(paths: list[str], name: str) -> int:
 
 
 @isaac
-def test_the_solver_simulates_the_mjcf(_name: str) -> None:
+def test_names_that_meet_in_usd_stay_those_of_joints_and_bodies(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, _name: str
+) -> None:
+    """The cart-pole has a body, a joint and a geom called pole; a name that USD cannot have is refused."""
+    from pxr import Usd
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    robot = load_robot("cartpole")
+    stage: Any = Usd.Stage.Open(str(robot_usd(robot, build_model(robot)).path))
+    pole = stage.GetPrimAtPath("/cartpole/Geometry/cart/pole")
+    assert {child.GetName(): child.GetTypeName() for child in pole.GetChildren()} == {
+        "pole": "PhysicsRevoluteJoint",
+        "pole_geom": "Capsule",
+    }
+    mjcf = tmp_path_factory.mktemp("robot") / "odd.xml"
+    mjcf.write_text(robot.mjcf.read_text().replace('joint name="slider"', 'joint name="the slider"').replace(
+        'joint="slider"', 'joint="the slider"'))  # fmt: skip
+    with pytest.raises(ValueError, match=r"a part 'the slider', which USD cannot call so; give it another"):
+        robot_usd(dataclasses.replace(robot, mjcf=mjcf), build_model(robot))
+
+
+@isaac
+@pytest.mark.parametrize("name", zoo.names("hardware"))
+def test_the_solver_simulates_the_mjcf(name: str, _name: str) -> None:
     """Masses, inertias, dampings, frictions, armatures and contact parameters are those of the robot's file."""
-    robot = load_robot("go2")
+    robot = load_robot(name)
     wanted, physics = build_model(robot), build_backend("isaac", robot, 1)
     given = physics._isaac.sim.physics_manager._solver.mj_model  # type: ignore[attr-defined]
     joint_names = [given.joint(i).name for i in range(given.njnt)]
     body_names = [given.body(i).name for i in range(given.nbody)]
     for name in robot.joints:
         ours, theirs = wanted.joint(name), given.joint(find(joint_names, name))
-        for field in ("damping", "armature", "frictionloss", "range"):
+        limited = bool(wanted.jnt_limited[ours.id])
+        assert limited or (abs(theirs.range) > 1e9).all()  # no limit in MuJoCo is a far one in Newton
+        for field in ("damping", "armature", "frictionloss", *(["range"] if limited else [])):
             np.testing.assert_allclose(getattr(theirs, field), getattr(ours, field), rtol=1e-6, err_msg=name)
     for i in range(1, wanted.nbody):
         ours = wanted.body(i)

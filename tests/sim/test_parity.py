@@ -1,15 +1,17 @@
 """Parity: the same open-loop targets in every backend against plain MuJoCo C (tests/sim/plain.py), robot by robot.
 
-Bounds of position and velocity, what MuJoCo Warp 4.0 on CPU was measured at, and why that is not zero; SI units:
+Bounds of position and velocity, the worst that was measured on CPU in MuJoCo Warp 4.0 and in Isaac Lab 3.0 (Newton
+1.6.1 on MuJoCo Warp 3.12), and why that is not zero; SI units:
 
-====================  =============  ==================  ==============================================================
-case                  bounds         measured            why
-====================  =============  ==================  ==============================================================
-cartpole, 2 s         5e-4, 2e-3     7e-5, 2e-4          float32 where the pole passes its unstable upright pose
-go2 in the air, 1 s   2e-5, 1e-3     3e-6, 2e-4          float32; contact-free, solver run to its end
-go2 trotting, 1 s     1e-4, 5e-3     3e-6, 8e-5          float32; with contact, solver run to its end
-go2 as it ships       0.3, none      0.10, 3             the MJCF allows one solver iteration; engines stop elsewhere
-====================  =============  ==================  ==============================================================
+====================  =============  =============  =============  =================================================
+case                  bounds         mujoco_gpu     isaac          why
+====================  =============  =============  =============  =================================================
+cartpole, 2 s         5e-4, 2e-3     7e-5, 2e-4     3e-6, 6e-6     float32 where the pole passes upright, unstable
+go2 in the air, 1 s   2e-5, 1e-3     3e-6, 2e-4     2e-6, 5e-5     float32; contact-free, solver run to its end
+  its base's turning  1e-5, 1e-4     within         1.5e-5, 8e-5   ``LOOSER`` for isaac, reason there
+go2 trotting, 1 s     1e-4, 5e-3     3e-6, 8e-5     3e-6, 8e-5     float32; with contact, solver run to its end
+go2 as it ships       0.3, none      0.10, 3        0.09           one solver iteration; engines stop elsewhere
+====================  =============  =============  =============  =================================================
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from robot_rl import zoo
 from robot_rl.contract.state import JointTarget, RobotState
 from robot_rl.hardware.robot import Robot, load_robot
 from robot_rl.sim.physics import Physics
@@ -27,6 +30,9 @@ from tests.sim.conftest import backends, build_backend
 from tests.sim.plain import drive_plain
 
 N, TICK_S, SUBSTEPS = 4, 0.02, 4
+LOOSER = {"isaac": {"quat_xyzw": 5e-5, "ang_vel_b": 3e-4}}
+"""Bounds of a backend for a body that spins freely. Newton keeps a free body's velocities in the world about its centre
+of mass, MuJoCo in the body about its origin; both ways are gone in every substep in float32, 200 times a second."""
 
 
 def converged(robot: Robot, folder: Path) -> Robot:
@@ -81,6 +87,11 @@ def both(
     return drive_plain(robot, start, pos, effort, SUBSTEPS), drive(build_backend(name, robot, N), start, pos, effort)
 
 
+def test_every_robot_of_ours_is_driven_here() -> None:
+    """A robot that joins hardware/ gets a case in this file, at least one without contact."""
+    assert zoo.names("hardware") == ["cartpole", "go2"]
+
+
 @pytest.mark.parametrize("name", backends())
 def test_cartpole_swings_alike(name: str) -> None:
     """Two seconds of sines of 10 N on a pole that starts near hanging."""
@@ -99,7 +110,7 @@ def test_go2_moves_alike_in_the_air(name: str, tmp_path: Path) -> None:
     robot = converged(load_robot("go2"), tmp_path)
     start = {"base_pos_w": np.tile([0.0, 0, 20.0], (N, 1)), "ang_vel_b": np.linspace(-1, 1, 3 * N).reshape(N, 3)}
     bounds = {"joint_pos": 2e-5, "joint_vel": 1e-3, "base_pos_w": 1e-4, "quat_xyzw": 1e-5, "ang_vel_b": 1e-4}
-    require(*both(robot, name, start, waves(robot, 50, 0.3)), bounds)
+    require(*both(robot, name, start, waves(robot, 50, 0.3)), bounds | LOOSER.get(name, {}))
 
 
 @pytest.mark.parametrize("name", backends())
