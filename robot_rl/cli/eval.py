@@ -86,7 +86,7 @@ def run(args: Args) -> int:
 
 
 def _one(args: Args, physics: str) -> int:
-    episodes = args.episodes or 200
+    episodes = 200 if args.episodes is None else args.episodes
     run_it = run_with(find_pythons(args.python, (physics,)))
     with _bar(f"{episodes} episodes") as (bar, job):
         done = run_it(
@@ -102,7 +102,7 @@ def _one(args: Args, physics: str) -> int:
 
 
 def _gate(args: Args, backends: tuple[str, ...]) -> int:
-    episodes = args.episodes or 200
+    episodes = 200 if args.episodes is None else args.episodes
     run_it = run_with(find_pythons(args.python, backends))
     with _bar("") as (bar, job):
         found = compare(
@@ -131,7 +131,7 @@ def _robust(args: Args, backends: tuple[str, ...]) -> int:
         found = run_grid(
             args.policy,
             grid=args.grid,
-            episodes=args.episodes or 9,
+            episodes=9 if args.episodes is None else args.episodes,
             task=args.task,
             robot=args.robot,
             seed=args.seed,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from robot_rl.learn.nets import Actor
     from robot_rl.learn.ranks import Ranks
     from robot_rl.learn.recipe import Recipe
-
+    from robot_rl.sim.task import Task
 
 RUN_FILE = "run.json"
 
@@ -99,6 +99,30 @@ def find_teacher(recipe: Recipe, named: Path | None, out: Path) -> Path | None:
             "or name a run's folder or checkpoint with --teacher"
         )
     return find_checkpoint(runs[-1])[1]
+
+
+def check_teacher(checkpoint: Path, task: Task) -> None:
+    """Raise ValueError where the teacher's run was on another robot, or with other senses, than ``task`` has.
+
+    Widths alone would let a teacher pass that reads one quantity for another. A checkpoint out of its run's folder says
+    nothing of its task; then widths must do.
+    """
+    from robot_rl import zoo
+
+    folder, _ = find_checkpoint(checkpoint)
+    if not (folder / RUN_FILE).is_file():
+        return
+    own = zoo.load("sim", f"tasks/{read_about(folder)['task']}").task()
+    for what, theirs, ours in (
+        ("robot", own.robot, task.robot),
+        ("observations", list(own.obs), list(task.obs)),
+        ("privileged terms", list(own.privileged), list(task.privileged)),
+    ):
+        if theirs != ours:
+            raise ValueError(
+                f"the teacher {checkpoint} was trained on task {own.name!r} with {what} {theirs}; task {task.name!r} "
+                f"has {ours}; train a teacher there"
+            )
 
 
 def sees_privileged(about: dict[str, Any]) -> bool:

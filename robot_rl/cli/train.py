@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import tyro
 
 from robot_rl import zoo
-from robot_rl.cli.learning import RUN_FILE, Learnt, find_teacher, learn, load_learnt, sees_privileged
+from robot_rl.cli.learning import RUN_FILE, Learnt, check_teacher, find_teacher, learn, load_learnt, sees_privileged
 from robot_rl.data.atomic import write_whole
 
 if TYPE_CHECKING:
@@ -97,6 +97,9 @@ def _train(args: Args, ranks: Ranks) -> int:
         physics=recipe.physics,
         threads=ranks.threads(recipe.threads),
     )
+    reflections = _reflections(recipe, env)
+    if teacher is not None:
+        check_teacher(teacher, task)
     about = _about(args, recipe, env, ranks) | {"teacher": str(teacher) if teacher else None}
     if ranks.first:
         write_whole(out / RUN_FILE, json.dumps(about, indent=2))
@@ -109,7 +112,7 @@ def _train(args: Args, ranks: Ranks) -> int:
             out,
             resume=args.resume,
             progress=args.progress,
-            reflections=_reflections(recipe, env),
+            reflections=reflections,
             ranks=ranks,
             teacher=teacher,
         )

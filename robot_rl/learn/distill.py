@@ -116,9 +116,14 @@ def load_teacher(path: Path, sizes: dict[str, int], device: torch.device | str =
         device: Where it shall live.
 
     Raises:
-        ValueError: It is no checkpoint of PPO, or sees or does something else than the world offers.
+        ValueError: It is no checkpoint of PPO, has a memory, or sees or does something else than the world offers.
     """
     agent, cfg = ppo.load_agent(path)
+    if cfg.memory != "none":
+        raise ValueError(
+            f"the teacher {path} has memory {cfg.memory!r}; distillation asks about each step alone: "
+            "train a teacher with memory 'none'"
+        )
     for name in (cfg.actor_obs, "action"):
         if agent.sizes[name] != sizes.get(name):
             raise ValueError(

@@ -64,4 +64,4 @@ def vary(
     if strange:
         raise ValueError(f"algorithm {recipe.algorithm!r} has no setting {strange}; leave it to the recipe")
     config = dataclasses.replace(recipe.config, **given)
-    return dataclasses.replace(recipe, config=config, num_envs=num_envs or recipe.num_envs)
+    return dataclasses.replace(recipe, config=config, num_envs=recipe.num_envs if num_envs is None else num_envs)

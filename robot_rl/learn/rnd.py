@@ -58,6 +58,9 @@ class Config:
     """Whether observations are normalised by running statistics and clipped."""
 
     def __post_init__(self) -> None:
+        for name in ("embedding", "epochs", "minibatches"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"rnd config: {name} is {getattr(self, name)}; it must be at least 1")
         if self.steps[0] > self.steps[1]:
             raise ValueError(f"rnd config: steps are {self.steps}; the first must not exceed the second")
         if self.weight < 0.0 or (self.final_weight or 0.0) < 0.0:

@@ -25,6 +25,7 @@ from robot_rl.hardware.robot import load_robot
 from robot_rl.runtime.policy import Policy
 from robot_rl.sim.backends import check_physics, make_physics
 from robot_rl.sim.cat import violations
+from robot_rl.sim.curriculum import Curriculum
 from robot_rl.sim.physics import parameter_row
 from robot_rl.sim.task import Constraints, Outcome, Task
 from robot_rl.sim.world import World
@@ -194,6 +195,8 @@ def make_world(
 ) -> World:
     """Build N copies of the task that observe and act by the policy's own contract; constraints are not enforced.
 
+    On rough ground copies stand on all levels alike, wherever training began.
+
     Args:
         policy: Whose contract holds.
         task: What is rewarded, ended and disturbed.
@@ -208,10 +211,18 @@ def make_world(
     """
     backend = make_physics(task, num_envs=num_envs, physics=physics, threads=threads)
     rows = {name: parameter_row(backend.robot, name, value) for name, value in (changes or {}).items()}
-    world = World(dataclasses.replace(task, constraints=None), backend, seed=seed, contract=policy.contract)
+    held = dataclasses.replace(task, constraints=None, curriculum=_held(task))
+    world = World(held, backend, seed=seed, contract=policy.contract)
     for name, row in rows.items():
         backend.randomize(np.arange(num_envs), name, np.repeat(row, num_envs, axis=0))
     return world
+
+
+def _held(task: Task) -> Curriculum | None:
+    """Return a curriculum that moves nobody; one that does begins where training does, at the easiest levels."""
+    if task.terrain is None or task.curriculum is None or task.curriculum.rule is None:
+        return task.curriculum
+    return dataclasses.replace(task.curriculum, start=(0, task.terrain.levels - 1), rule=None)
 
 
 def undisturbed(task: Task) -> Task:

@@ -129,6 +129,14 @@ def test_a_teacher_is_read_from_its_checkpoint_and_must_fit_the_world(tmp_path: 
         distill.load_student(path)
 
 
+def test_a_teacher_with_a_memory_is_refused(tmp_path: Path) -> None:
+    cfg = ppo.Config(actor_obs="critic", memory="gru", memory_features=4, actor_hidden=(8,), critic_hidden=(8,))
+    path = checkpoint.numbered(tmp_path, 1)
+    checkpoint.save(path, ppo.pack(ppo.make_agent(cfg, SIZES), cfg))
+    with pytest.raises(ValueError, match=r"has memory 'gru'.*train a teacher with memory 'none'"):
+        distill.load_teacher(path, SIZES)
+
+
 @pytest.mark.slow
 def test_the_student_of_a_trained_teacher_does_nearly_as_well_with_worse_senses(tmp_path: Path) -> None:
     cfg = ppo.Config(total_steps=60_000, actor_obs="critic", actor_hidden=(32, 32), critic_hidden=(32, 32))

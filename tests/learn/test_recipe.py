@@ -44,3 +44,5 @@ def test_the_settings_of_another_algorithm_are_refused() -> None:
 def test_no_environment_is_refused() -> None:
     with pytest.raises(ValueError, match="num_envs is 0"):
         Recipe(task="t", config=ppo.Config(), num_envs=0)
+    with pytest.raises(ValueError, match="num_envs is 0"):
+        vary(Recipe(task="t", config=ppo.Config()), num_envs=0)

@@ -118,6 +118,9 @@ def test_resuming_with_another_curiosity_is_refused(tmp_path: Path) -> None:
 def test_impossible_settings_are_refused() -> None:
     with pytest.raises(ValueError, match=r"steps are \(5, 2\); the first must not exceed the second"):
         rnd.Config(steps=(5, 2))
+    for name in ("embedding", "epochs", "minibatches"):
+        with pytest.raises(ValueError, match=f"{name} is 0; it must be at least 1"):
+            rnd.Config(**{name: 0})
     with pytest.raises(ValueError, match="they must not be negative"):
         rnd.Config(weight=-1.0)
     with pytest.raises(ValueError, match=r"no observation group 'camera'; the choices are \['critic', 'policy'\]"):

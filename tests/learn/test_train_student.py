@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from robot_rl import zoo
 from robot_rl.cli import export, train
+from robot_rl.cli.learning import check_teacher
 from robot_rl.contract.golden import read_bundle
 
 
@@ -43,3 +45,19 @@ def test_a_student_learns_from_a_teacher_that_no_robot_can_run(
     assert train.run(args("go2_walk_student", student, 3 * 8 * 30, resume=True)) == 0
     assert export.run(export.Args(student, out=tmp_path / "again.onnx")) == 0
     assert read_bundle(tmp_path / "again.onnx").provenance["steps"] == 3 * 8 * 30
+
+
+def test_a_teacher_from_another_robot_or_with_other_senses_is_refused(tmp_path: Path) -> None:
+    path, task = tmp_path / "checkpoints" / "00000001.npz", zoo.load("sim", "tasks/go2_velocity").task()
+    path.parent.mkdir()
+    path.touch()
+    check_teacher(path, task)  # without its run's file nothing is known of it
+    for name, says in (
+        ("cartpole_swingup", "with robot cartpole; task 'go2_velocity' has go2; train a teacher there"),
+        ("go2_velocity_rough", r"with privileged terms \[.*'height_scan'\]; task 'go2_velocity' has \[.*contact'\]"),
+    ):
+        (tmp_path / "run.json").write_text(json.dumps({"task": name}))
+        with pytest.raises(ValueError, match=f"was trained on task '{name}' {says}"):
+            check_teacher(path, task)
+    (tmp_path / "run.json").write_text(json.dumps({"task": "go2_velocity_cat"}))
+    check_teacher(path, task)  # the same body and senses under other rewards

@@ -182,6 +182,12 @@ def test_the_verb_prints_one_json_object(short: float, capsys: pytest.CaptureFix
     assert len(lines) == 1 and tuple(json.loads(lines[0])) == KEYS
 
 
+def test_no_episodes_are_refused_and_not_taken_for_the_default() -> None:
+    for robust in (False, True):
+        with pytest.raises(ValueError, match="episodes is 0; at least 1"):
+            run_eval(Args(GO2, episodes=0, robust=robust))
+
+
 def test_the_verb_prints_a_table_by_first_command(short: float, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_eval(Args(GO2, episodes=5, threads=1)) == 0
     out = capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,13 +17,14 @@ from robot_rl.sim import constraints as c
 from robot_rl.sim import terms as t
 from robot_rl.sim.backends import make_physics
 from robot_rl.sim.curriculum import Curriculum, held
-from robot_rl.sim.evaluation import undisturbed
+from robot_rl.sim.evaluation import load_pair, make_world, undisturbed
 from robot_rl.sim.mujoco_cpu import MujocoCpu
 from robot_rl.sim.task import Outcome, Task
 from robot_rl.sim.terrain import Terrain, make_relief
 from robot_rl.sim.world import World
 
 GO2 = load_robot("go2")
+TINY = Path(__file__).parents[1] / "golden" / "policies" / "go2_tiny.onnx"
 STAIRS = Terrain(kinds=("stairs_up",), levels=1, difficulty=(1.0, 1.0))  # the platform is at -0.8 m
 GROUND = make_relief(STAIRS).ground
 
@@ -104,6 +106,24 @@ def test_a_robot_stands_on_every_kind_at_every_level_where_it_starts() -> None:
 def _quiet(task: Task, level: int) -> Task:
     assert task.terrain is not None
     return dataclasses.replace(undisturbed(task), resets={}, curriculum=held(task.terrain, level=level))
+
+
+def test_a_policy_is_measured_on_all_levels_and_not_where_training_begins() -> None:
+    policy, task = load_pair(TINY, task="go2_velocity_rough")
+    world = make_world(policy, dataclasses.replace(task, episode_s=0.04), 100, seed=0, threads=1)
+    world.reset()
+    assert world.course is not None and task.curriculum is not None and task.curriculum.start == (0, 1)
+    before = world.course.level.copy()
+    assert set(before.tolist()) == set(range(10)) and set(world.course.column.tolist()) == set(range(10))
+    for _ in range(4):
+        world.step(np.zeros((100, 12)))
+    np.testing.assert_array_equal(world.course.level, before)  # episodes ended, nobody moved
+    world.close()
+    assert task.terrain is not None
+    one = dataclasses.replace(task, curriculum=held(task.terrain, level=7))
+    world = make_world(policy, one, 3, seed=0, threads=1)
+    assert world.course is not None and world.course.level.tolist() == [7, 7, 7]  # a held one is left as it is
+    world.close()
 
 
 def test_without_style_the_rough_constraints_are_the_safety_ones() -> None:
