@@ -1,4 +1,4 @@
-"""What is Isaac Lab's own: its asset, one scene at a time, what it refuses, tasks; the rest is the conformance suite's."""
+"""What is Isaac Lab's own: assets, one scene at a time, refusals, tasks; the rest is in the conformance suite."""
 
 from __future__ import annotations
 
