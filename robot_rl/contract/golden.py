@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from robot_rl.contract.apply import ActionMap, Observer
 from robot_rl.contract.diagnose import explain_obs, explain_targets
 from robot_rl.contract.exploration import EXPLORATION, KEY_EXPLORATION, Exploration, parse_exploration
+from robot_rl.contract.memory import Memory, of_network, read_memory
 from robot_rl.contract.model_file import ModelFile, read_model_file
 from robot_rl.contract.spec import SCHEMA, Contract
 from robot_rl.contract.state import JointTarget, RobotState
@@ -59,7 +60,7 @@ _TARGET_FIELDS = tuple(f.name for f in dataclasses.fields(JointTarget))
 
 Infer = Callable[..., NDArray[np.floating[Any]]]
 """Maps one observation, (1, D) float32, to the action, A numbers in any shape; a policy that explores also maps an
-observation and an exploration matrix, (F, A) float32."""
+observation and an exploration matrix, (F, A) float32. Where the policy has a memory, it goes on from call to call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,8 @@ class Bundle:
     graph_sha256: str
     exploration: Exploration | None = None
     """How it explores; None where it was trained without gSDE."""
+    memory: Memory | None = None
+    """What it remembers; None where it sees the observation alone."""
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -108,7 +111,8 @@ def read_bundle(path: Path) -> Bundle:
     golden = golden_from_json(model.metadata[KEY_GOLDEN], f"{where}: {KEY_GOLDEN}")
     provenance = json_object(model.metadata[KEY_PROVENANCE], f"{where}: {KEY_PROVENANCE}")
     exploration = _read_exploration(model, golden)
-    bundle = Bundle(path, contract, provenance, golden, model.file_sha256, model.graph_sha256, exploration)
+    hashes = model.file_sha256, model.graph_sha256
+    bundle = Bundle(path, contract, provenance, golden, *hashes, exploration, read_memory(model))
     replay_contract(bundle)
     return bundle
 
@@ -124,12 +128,16 @@ def check_shapes(model: ModelFile, contract: Contract) -> None:
     if EXPLORATION in model.inputs:  # a policy may take it, of any number of features
         features = model.inputs[EXPLORATION][:1]
         wanted[EXPLORATION] = (features[0] if features and features[0] else 1, size)
+    given: dict[str, tuple[int, ...]] = {OUTPUT: (1, size)}
+    if memory := of_network(model.inputs):  # it may take a memory, and then gives it back
+        wanted |= dict.fromkeys(memory.inputs, memory.shape)
+        given |= dict.fromkeys(memory.outputs, memory.shape)
     if model.inputs != wanted:
         raise ValueError(f"{model.path}: the network takes {model.inputs}; the contract needs {wanted}")
-    if set(model.outputs) != {OUTPUT} or math.prod(model.outputs[OUTPUT]) != size:
-        raise ValueError(
-            f"{model.path}: the network gives {model.outputs}; the contract needs {{{OUTPUT!r}: (1, {size})}}"
-        )
+    if OUTPUT in model.outputs and math.prod(model.outputs[OUTPUT]) == size:
+        given[OUTPUT] = model.outputs[OUTPUT]
+    if model.outputs != given:
+        raise ValueError(f"{model.path}: the network gives {model.outputs}; the contract needs {given}")
 
 
 def record_golden(
@@ -138,7 +146,7 @@ def record_golden(
     """Run ``states`` (every field (n, ...), joints in the order of ``joints``) through contract and network.
 
     The states are rounded to float32 first, and ``stamp_s`` becomes 0, 1, 2 … control periods, so that what is
-    written is exactly what was run.
+    written is exactly what was run. ``infer`` is called in the order of the steps; a memory must be empty before.
 
     Raises:
         ValueError: Joint names differ from the contract's, or a state holds NaN.
@@ -183,12 +191,15 @@ def replay_contract(bundle: Bundle) -> None:
         raise ValueError(f"{bundle.path}: {explain_obs(contract, golden, OBS_TOLERANCE)}")
 
 
-def replay_golden(bundle: Bundle, infer: Infer, *, atol: float = 1e-5) -> None:
+def replay_golden(
+    bundle: Bundle, infer: Infer, *, forget: Callable[[], None] = lambda: None, atol: float = 1e-5
+) -> None:
     """Repeat the network's part of every golden step; ``read_bundle`` has repeated the contract's.
 
     Args:
         bundle: What ``read_bundle`` gave.
         infer: The network as this machine runs it.
+        forget: Clears the memory; wanted where the policy has one.
         atol: Largest difference allowed between actions; the contract's own arithmetic is held tighter.
 
     Raises:
@@ -202,9 +213,13 @@ def replay_golden(bundle: Bundle, infer: Infer, *, atol: float = 1e-5) -> None:
             f"{bundle.contract.fingerprint[:12]}…"
         )
     explores, rows = bundle.exploration, bundle.golden.obs.astype(np.float32)
+    if bundle.memory is not None:
+        infer(rows[-1:])  # something to forget
+    forget()
     for step, row in enumerate(rows):
         _check_action(bundle, "golden actions", step, infer(row[None]), bundle.golden.actions[step], atol)
     if explores is not None:
+        forget()
         for step, row in enumerate(rows):
             got = infer(row[None], explores.matrix(step))
             _check_action(bundle, "golden exploration", step, got, explores.actions[step], atol)

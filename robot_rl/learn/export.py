@@ -1,8 +1,8 @@
 """Export: a trained policy becomes one ``.onnx`` file that carries its contract, golden vectors and provenance.
 
-A multi-layer perceptron is written layer by layer, in milliseconds, so that a learner can export every few seconds;
-any other module goes through ``torch.onnx``. Either way the file is only written where onnxruntime reproduces the
-torch module on recorded observations.
+A multi-layer perceptron, with or without a memory in front, is written layer by layer, in milliseconds, so that a
+learner can export every few seconds; any other module goes through ``torch.onnx``. Either way the file is only written
+where onnxruntime reproduces the torch module on recorded observations.
 
 Knows: the metadata of a policy file, what must hold before it is written.
 Does not know: graphs (``graph``), how the policy was trained.
@@ -32,6 +32,7 @@ from torch import nn
 from robot_rl import __version__
 from robot_rl.contract import golden as gold
 from robot_rl.contract.exploration import EXPLORATION, KEY_EXPLORATION, draw, record_exploration
+from robot_rl.contract.memory import KEY_MEMORY, Memory, of_network
 from robot_rl.contract.model_file import parse_model, with_metadata
 from robot_rl.contract.sample import sample_states
 from robot_rl.contract.spec import SCHEMA, Contract
@@ -40,6 +41,14 @@ from robot_rl.contract.vectors import golden_to_json, joined
 from robot_rl.data.atomic import replacing
 from robot_rl.learn.graph import Forward, dense_forward, dense_graph, module_forward, read_mlp, trace_graph
 from robot_rl.learn.nets import DenseNet
+from robot_rl.learn.recurrent import RecurrentActor
+from robot_rl.learn.recurrent_graph import (
+    Remembering,
+    actor_forward,
+    recurrent_graph,
+    recurrent_net,
+    session_forward,
+)
 
 __all__ = ["Dense", "Provenance", "current_commit", "export_policy", "foreign_metadata", "read_mlp"]
 
@@ -93,7 +102,8 @@ def export_policy(
     """Write ``policy`` to ``path`` in one piece and return what a robot will read.
 
     Args:
-        policy: A module that maps raw observations (n, D) to actions (n, A) in [-1, 1], or a plain ``DenseNet``.
+        policy: A module that maps raw observations (n, D) to actions (n, A) in [-1, 1], one with a memory
+            (``RecurrentActor``), or a plain ``DenseNet``.
         contract: What the policy assumes.
         path: The ``.onnx`` file; its folder is made.
         provenance: Where the weights come from.
@@ -101,7 +111,8 @@ def export_policy(
         states: Consecutive recorded states, every field (n, ...), the last of which become golden vectors. Half of
             the golden vectors, or all without ``states``, are drawn within the contract's limits, which shows
             errors that a calm recording would hide.
-        observations: Recorded observations to prove parity on, (n, D); the golden ones are always used.
+        observations: Recorded observations to prove parity on, (n, D), for a memory one episode after the other; the
+            golden ones are always used.
         sde_every: gSDE only: control steps between draws of the noise matrix; on the robot the default is the same.
 
     Raises:
@@ -111,7 +122,8 @@ def export_policy(
     reference, graph, architecture = _as_graph(policy, contract.obs_size)
     model = parse_model(graph, path)
     gold.check_shapes(model, contract)
-    infer = _session(graph)
+    memory = of_network(model.inputs)
+    infer = _session(graph, memory)
     names = tuple(joints) or contract.joints + contract.passive
     record = gold.record_golden(contract, names, _golden_states(contract, names, states), reference)
     shown = record.obs if observations is None else np.concatenate((record.obs, observations))
@@ -133,9 +145,12 @@ def export_policy(
         gold.KEY_CONTRACT_SHA256: contract.fingerprint,
         gold.KEY_GRAPH_SHA256: model.graph_sha256,
     }
+    if memory is not None:
+        metadata[KEY_MEMORY] = memory.to_json()
     if EXPLORATION in model.inputs:
         features, actions = model.inputs[EXPLORATION]
         _prove_parity_exploring(reference, infer, shown, (features, actions))
+        _forget(reference)
         explores = record_exploration(record.obs, reference, shape=(features, actions), interval=sde_every)
         metadata[KEY_EXPLORATION] = explores.to_json()
     return _write(path, with_metadata(graph, metadata), infer)
@@ -176,11 +191,13 @@ def _golden_states(contract: Contract, joints: Sequence[str], recorded: RobotSta
     return joined(recorded, sample_states(contract, joints, GOLDEN_STEPS // 2, rng), keep=GOLDEN_STEPS // 2)
 
 
-def _session(graph: bytes) -> Forward:
+def _session(graph: bytes, memory: Memory | None) -> Forward:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3  # it warns of every initialiser that is an input's default
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    if memory is not None:
+        return session_forward(session, memory)
 
     def infer(obs: NDArray[Any], xi: NDArray[Any] | None = None) -> NDArray[np.float32]:
         feed = {gold.INPUT: obs} if xi is None else {gold.INPUT: obs, EXPLORATION: xi}
@@ -193,6 +210,7 @@ def _prove_parity(
     reference: Forward, infer: Forward, observations: NDArray[Any], xi: NDArray[np.float32] | None = None
 ) -> None:
     rows = np.asarray(observations, dtype=np.float32)
+    _forget(reference, infer)
     expected = reference(rows, xi)
     got = np.concatenate([infer(row[None], xi) for row in rows]).reshape(expected.shape)
     error = np.abs(got - expected)
@@ -213,12 +231,19 @@ def _prove_parity_exploring(
         _prove_parity(reference, infer, observations[index::_PARITY_DRAWS], draw(0, index, shape))
 
 
-def _write(path: Path, data: bytes, infer: gold.Infer) -> gold.Bundle:
+def _forget(*policies: Forward) -> None:
+    """Empty their memories, where they have some."""
+    for policy in policies:
+        if isinstance(policy, Remembering):
+            policy.forget()
+
+
+def _write(path: Path, data: bytes, infer: Forward) -> gold.Bundle:
     """Write whole, read back as a robot does, and only then give the file its name."""
     with replacing(path) as hidden:
         hidden.write_bytes(data)
         bundle = gold.read_bundle(hidden)
-        gold.replay_golden(bundle, infer, atol=PARITY)
+        gold.replay_golden(bundle, infer, forget=lambda: _forget(infer), atol=PARITY)
     _log.info("exported %s, %s", path, bundle.file_sha256[:12])
     return replace(bundle, path=path)
 
@@ -227,6 +252,10 @@ def _as_graph(policy: nn.Module | DenseNet, obs_size: int) -> tuple[Forward, byt
     """Return the policy as torch computes it, as an ONNX model, and in words."""
     if isinstance(policy, DenseNet):
         return dense_forward(policy), dense_graph(policy), _architecture(policy)
+    if isinstance(policy, RecurrentActor):
+        net = recurrent_net(policy)
+        about = {"memory": net.memory.kind, "memory_features": net.memory.features, **_architecture(net.head)}
+        return actor_forward(policy, net.memory), recurrent_graph(net), about
     if isinstance(policy, Dense):
         net = policy.as_mlp()
         if net.std is not None and not hasattr(policy, "explored"):

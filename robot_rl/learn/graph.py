@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from robot_rl.contract.exploration import EXPLORATION
 from robot_rl.contract.golden import INPUT, OUTPUT
+from robot_rl.contract.memory import of_network
 from robot_rl.contract.model_file import parse_model, with_metadata
 from robot_rl.learn import gsde
 from robot_rl.learn.nets import ACTIVATIONS, DenseNet
@@ -58,28 +59,35 @@ def dense_graph(net: DenseNet) -> bytes:
     Raises:
         ValueError: The activation is unknown, a layer does not fit the one before, or a weight is not finite.
     """
-    _check_dense(net)
+    check_dense(net)
+    nodes, weights, more = dense_nodes(net, INPUT)
+    taken = [tensor_info(INPUT, (1, net.layers[0][0].shape[1])), *more]
+    return model_of(nodes, taken, [tensor_info(OUTPUT, (1, net.layers[-1][0].shape[0]))], weights)
+
+
+def dense_nodes(
+    net: DenseNet, x: str
+) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto], list[onnx.ValueInfoProto]]:
+    """Return what computes ``actions`` from tensor ``x``: nodes, initialisers, and inputs beside ``x``."""
     nodes: list[onnx.NodeProto] = []
     weights: list[onnx.TensorProto] = []
-    x = INPUT
+    taken: list[onnx.ValueInfoProto] = []
     for i, (w, b) in enumerate(net.layers):
-        weights += [_tensor(f"weight_{i}", w.T), _tensor(f"bias_{i}", b)]
+        weights += [tensor(f"weight_{i}", w.T), tensor(f"bias_{i}", b)]
         nodes.append(helper.make_node("Gemm", [x, f"weight_{i}", f"bias_{i}"], [f"layer_{i}"]))
         if i == len(net.layers) - 1:
             nodes += _tail(net, features=x, mean=f"layer_{i}")
             break
         x = f"hidden_{i}"
         nodes += _activation(net.activation, f"layer_{i}", x)
-    taken = [helper.make_tensor_value_info(INPUT, onnx.TensorProto.FLOAT, [1, net.layers[0][0].shape[1]])]
     actions, features = net.layers[-1][0].shape
     if net.std is not None:
-        taken.append(helper.make_tensor_value_info(EXPLORATION, onnx.TensorProto.FLOAT, [features, actions]))
-        weights += [_tensor(_STD, net.std), _tensor(EXPLORATION, np.zeros((features, actions)))]
+        taken.append(tensor_info(EXPLORATION, (features, actions)))
+        weights += [tensor(_STD, net.std), tensor(EXPLORATION, np.zeros((features, actions)))]
     if math.isfinite(net.mean_clip):
         for name, bound in (("low", -net.mean_clip), ("high", net.mean_clip)):
             weights.append(numpy_helper.from_array(np.array(bound, np.float32), f"{_CLIPPED}_{name}"))
-    given = helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.FLOAT, [1, actions])
-    return _model(helper.make_graph(nodes, "policy", taken, [given], weights))
+    return nodes, weights, taken
 
 
 def trace_graph(module: nn.Module, obs_size: int) -> bytes:
@@ -110,9 +118,11 @@ def read_mlp(path: Path) -> DenseNet:
     """Read the perceptron back out of a policy file, exactly, so that fine-tuning can start from a release alone.
 
     Raises:
-        ValueError: The file is torn, or its graph is no chain of Gemm and one activation that ends in Tanh.
+        ValueError: The file is torn, has a memory, or is no chain of Gemm and one activation that ends in Tanh.
     """
-    parse_model(path.read_bytes(), path)  # a torn file gets its exact reason here
+    model = parse_model(path.read_bytes(), path)  # a torn file gets its exact reason here
+    if memory := of_network(model.inputs):
+        raise ValueError(f"{path} has the memory {memory.kind!r}; only a policy without one can be read back")
     graph = onnx.load(path, load_external_data=False).graph
     arrays = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
     nodes, tail = _without_tail(list(graph.node))
@@ -139,7 +149,7 @@ def read_mlp(path: Path) -> DenseNet:
 
 def dense_forward(net: DenseNet) -> Forward:
     """Return the perceptron as torch computes it, from (n, D) to (n, A); raise ValueError as ``dense_graph`` does."""
-    _check_dense(net)
+    check_dense(net)
     layers = [(torch.from_numpy(np.array(w)), torch.from_numpy(np.array(b))) for w, b in net.layers]
     std = None if net.std is None else torch.from_numpy(np.array(net.std))
     act = ACTIVATIONS[net.activation]
@@ -177,7 +187,8 @@ def module_forward(module: nn.Module) -> Forward:
     return forward
 
 
-def _check_dense(net: DenseNet) -> None:
+def check_dense(net: DenseNet) -> None:
+    """Raise ValueError where a layer does not fit, or something is not finite or not known."""
     if net.activation not in ACTIVATIONS:
         raise ValueError(f"no activation {net.activation!r}; the choices are {sorted(ACTIVATIONS)}")
     width = net.layers[0][0].shape[1]
@@ -216,14 +227,27 @@ def _without_tail(nodes: list[onnx.NodeProto]) -> tuple[list[onnx.NodeProto], li
     return [*chain[:-1], *_activation("tanh", chain[-2].output[0], OUTPUT)], nodes[len(chain) - 1 :]
 
 
-def _model(graph: onnx.GraphProto) -> bytes:
+def model_of(
+    nodes: list[onnx.NodeProto],
+    taken: list[onnx.ValueInfoProto],
+    given: list[onnx.ValueInfoProto],
+    weights: list[onnx.TensorProto],
+) -> bytes:
+    """Return a model of these nodes, inputs, outputs and initialisers, serialised."""
+    graph = helper.make_graph(nodes, "policy", taken, given, weights)
     model = helper.make_model(graph, producer_name="robot_rl", opset_imports=[helper.make_opsetid("", OPSET)])
     model.ir_version = IR_VERSION
     return model.SerializeToString()
 
 
-def _tensor(name: str, x: np.ndarray) -> onnx.TensorProto:
+def tensor(name: str, x: np.ndarray) -> onnx.TensorProto:
+    """Return an initialiser, float32."""
     return numpy_helper.from_array(np.ascontiguousarray(x, dtype=np.float32), name)
+
+
+def tensor_info(name: str, shape: tuple[int, ...]) -> onnx.ValueInfoProto:
+    """Return an input or output, float32."""
+    return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
 
 
 def _activation(name: str, x: str, out: str) -> list[onnx.NodeProto]:

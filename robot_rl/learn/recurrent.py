@@ -21,6 +21,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from robot_rl.learn import gsde
 from robot_rl.learn.nets import Actor, Critic, Normaliser
 from robot_rl.learn.rollout import Rollout
 
@@ -153,6 +154,29 @@ class RecurrentActor(nn.Module):
         """Act without exploration on raw observations (N, D), and remember; see ``begin`` and ``forget``."""
         features = self._remember(self.norm(obs))
         return torch.tanh(self.head.distribution(features)[0])
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, state: Tensor, xi: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Act on raw observations (N, D) from memory (N, W), which is given back, (N, W), and not kept.
+
+        Args:
+            obs: Raw observations, (N, D).
+            state: Memory before, (N, W).
+            xi: gSDE only: explore with this standard normal matrix, (F, A) of the head; None is the mean.
+
+        Returns:
+            Actions in [-1, 1], (N, A), and the memory after, (N, W).
+        """
+        features, after = self.memory.step(self.norm(obs), state)
+        z = self.head.mlp.features(features)
+        u = self.head.mlp.layers[-1](z)
+        if xi is not None:
+            u = u + gsde.noise(z, gsde.positive_std(self.log_std, expln=self.head.expln) * xi)
+        return torch.tanh(u), after
+
+    def clear(self) -> None:
+        """Forget everything, of all environments."""
+        self.state = None
 
     def begin(self, num_envs: int) -> Tensor:
         """Return the memory of each environment as it is now, (N, W); zeros where there is none of so many."""

@@ -3,9 +3,12 @@
 Loading is the whole customs inspection: file and metadata whole, weights unaltered, contract fits the live robot,
 golden vectors reproduced by this very onnxruntime, fast enough to be useful. What fails is refused with the reason.
 
+Where it has a memory it keeps one of its own, of the robot that it drives, and goes on from call to call until it is
+told to forget; who runs it in several copies gives each its own.
+
 Knows: onnxruntime. Does not know: modes, the shield, when it is called.
 
-Shapes: D observation · F features of gSDE · A action.
+Shapes: D observation · F features of gSDE · A action · W memory, 0 without.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import onnxruntime as ort
 from robot_rl.contract.check import check_robot, refuse
 from robot_rl.contract.exploration import EXPLORATION, Exploration
 from robot_rl.contract.golden import INPUT, OUTPUT, Bundle, read_bundle, replay_golden
+from robot_rl.contract.memory import Memory
 from robot_rl.contract.spec import Contract
 from robot_rl.hardware.robot import Robot
 
@@ -53,6 +57,14 @@ class Policy:
         self._explored = False  # whether ``_xi`` holds anything but zeros
         if self._xi.size:
             self._binding.bind_input(EXPLORATION, "cpu", 0, np.float32, self._xi.shape, self._xi.ctypes.data)
+        self.memory: Memory | None = bundle.memory
+        """What it remembers; None where it sees the observation alone."""
+        width = 0 if self.memory is None else self.memory.width
+        self.recalled = np.zeros(width, np.float32)
+        """What it remembered before the newest call, (W,); overwritten by the next one."""
+        self._after, self._own = np.zeros((2, width), np.float32)
+        if self.memory is not None:
+            bind_memory(self._binding, self.memory, self.recalled, self._after)
 
     @classmethod
     def load(cls, path: Path | str, robot: Robot) -> Policy:
@@ -72,32 +84,49 @@ class Policy:
             policy = cls(bundle, model)
         except Exception as error:  # onnxruntime's errors share no base class of their own
             raise ValueError(f"{bundle.path}: onnxruntime {ort.__version__} refuses the network: {error}") from error
-        replay_golden(bundle, policy._infer_row)
+        policy.prove()
         policy._warm_up()
         return policy
 
-    def infer(self, obs: np.ndarray, xi: np.ndarray | None = None) -> np.ndarray:
+    def prove(self) -> None:
+        """Replay the golden vectors, and forget.
+
+        Raises:
+            ValueError: An action differs; step and joint are named.
+        """
+        replay_golden(self.bundle, lambda obs, xi=None: self.infer(obs[0], xi), forget=self.forget)
+        self.forget()
+
+    def infer(self, obs: np.ndarray, xi: np.ndarray | None = None, *, memory: np.ndarray | None = None) -> np.ndarray:
         """Map an observation, shape (D,) float32, to a raw action in a new array, shape (A,) float32.
 
         Args:
             obs: The observation.
             xi: Explore with this noise matrix, (F, A), see ``contract.exploration.draw``; None is the mean. Only where
                 ``exploration`` is not None.
+            memory: Recall this instead of its own memory, (W,) float32, and leave there what it remembers after.
         """
         self._obs[0] = obs
         if xi is not None or self._explored:
             self._xi[...] = 0.0 if xi is None else xi
             self._explored = xi is not None
+        if self.memory is None:
+            self._session.run_with_iobinding(self._binding)
+            return self._action[0].copy()
+        kept = self._own if memory is None else memory
+        self.recalled[:] = kept
         self._session.run_with_iobinding(self._binding)
+        kept[:] = self._after
         return self._action[0].copy()
+
+    def forget(self) -> None:
+        """Empty its own memory; where a robot begins anew."""
+        self._own[:] = 0.0
 
     @property
     def saturation(self) -> float:
         """Share of golden actions at their bound; a healthy policy steers within its bounds."""
         return saturation(self.bundle.golden.actions, self.contract)
-
-    def _infer_row(self, obs: np.ndarray, xi: np.ndarray | None = None) -> np.ndarray:
-        return self.infer(obs[0], xi)
 
     def _warm_up(self) -> None:
         """Run until caches are warm, and measure."""
@@ -108,6 +137,7 @@ class Policy:
             self.infer(obs)
             times.append(time.perf_counter() - begin)
         self.infer_s = float(np.median(times))
+        self.forget()
 
 
 def saturation(actions: np.ndarray, contract: Contract) -> float:
@@ -135,6 +165,16 @@ def bind(session: ort.InferenceSession, obs: np.ndarray, action: np.ndarray) -> 
     binding.bind_input(INPUT, "cpu", 0, np.float32, obs.shape, obs.ctypes.data)
     binding.bind_output(OUTPUT, "cpu", 0, np.float32, action.shape, action.ctypes.data)
     return binding
+
+
+def bind_memory(binding: ort.IOBinding, memory: Memory, before: np.ndarray, after: np.ndarray) -> None:
+    """Bind the memory's inputs and outputs to two vectors, (W,) float32, which must outlive the binding."""
+    for names, take, vector in (
+        (memory.inputs, binding.bind_input, before),
+        (memory.outputs, binding.bind_output, after),
+    ):
+        for name, part in zip(names, np.split(vector, len(names)), strict=True):
+            take(name, "cpu", 0, np.float32, memory.shape, part.ctypes.data)
 
 
 def _check_supported(bundle: Bundle) -> None:

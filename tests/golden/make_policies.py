@@ -7,6 +7,8 @@ library versions in the provenance are those of the run.
     go2_tiny2      another one of the same contract, to swap to
     go2_gsde       go2_tiny with gSDE: it explores where it is asked to
     go2_gsde2      another one of the same contract, of other widths
+    go2_gru        the same contract with a memory, a GRU of 16 features
+    go2_lstm       another one with an LSTM of 12 features, and with gSDE
     go2_history    other terms, clips, scales and histories; joints in another order than the robot's
     cartpole_tiny  a cart-pole policy with a passive joint and an effort law
 """
@@ -16,14 +18,17 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import torch
 
 from robot_rl.contract.spec import ActionLaw, Command, Contract, JointLimits, ObsTerm
 from robot_rl.hardware.robot import Robot, load_robot
 from robot_rl.learn.export import Provenance, export_policy
 from robot_rl.learn.nets import DenseNet
+from robot_rl.learn.ppo import Config, make_agent
+from robot_rl.learn.recurrent import RecurrentActor
 
 FOLDER = Path(__file__).parent / "policies"
 
@@ -37,13 +42,16 @@ def main() -> None:
     for name, seed, features in (("go2_gsde", 1, 16), ("go2_gsde2", 2, 20)):
         net = random_net((45, 32, features, 12), seed=seed, gain=0.1)
         make(name, replace(net, std=np.tile(std, (features, 1))), tiny, go2, seed)
+    make("go2_gru", random_memory(Config(memory="gru", memory_features=16), seed=4), tiny, go2, 4)
+    lstm = Config(memory="lstm", memory_features=12, exploration="gsde", log_std=-3.0)
+    make("go2_lstm", random_memory(lstm, seed=5), tiny, go2, 5)
     history = history_contract(go2)
     make("go2_history", random_net((history.obs_size, 32, 12), seed=3, gain=0.5), history, go2, 3)
     swing = cartpole_contract(cartpole)
     make("cartpole_tiny", random_net((swing.obs_size, 16, 1), seed=6, gain=1.0), swing, cartpole, 6)
 
 
-def make(name: str, policy: DenseNet, contract: Contract, robot: Robot, seed: int) -> None:
+def make(name: str, policy: DenseNet | RecurrentActor, contract: Contract, robot: Robot, seed: int) -> None:
     about = Provenance(recipe=name, seed=seed, steps=0, command="python tests/golden/make_policies.py")
     bundle = export_policy(policy, contract, FOLDER / f"{name}.onnx", provenance=about, joints=robot.joints)
     print(name, bundle.path.stat().st_size, "bytes", bundle.file_sha256[:12])
@@ -129,6 +137,15 @@ def cartpole_contract(robot: Robot) -> Contract:
         limits=JointLimits(pick(robot.pos_low), pick(robot.pos_high), pick(robot.vel), pick(robot.effort)),
         imu_frame=robot.imu_frame,
     )
+
+
+def random_memory(config: Config, *, seed: int) -> RecurrentActor:
+    """A go2 policy whose fresh last layer is enlarged until what it remembers shows, within half of its range."""
+    config = replace(config, actor_hidden=(32, 16), seed=seed)
+    actor = cast("RecurrentActor", make_agent(config, {"policy": 45, "action": 12}).actor)
+    with torch.no_grad():
+        actor.head.mlp.linears()[-1].weight.mul_(30.0)
+    return actor
 
 
 def random_net(sizes: tuple[int, ...], *, seed: int, gain: float, activation: str = "elu") -> DenseNet:
