@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +17,7 @@ import tyro
 
 from robot_rl import zoo
 from robot_rl.cli import train
+from robot_rl.cli.learning import sees_privileged
 from robot_rl.cli.measured import cards, curves
 from robot_rl.sim.evaluation import evaluate
 
@@ -53,10 +54,13 @@ def run(args: Args) -> int:
     """Write the result and print where; the exit code is that of a training that failed, else 0."""
     if not args.recipes or not args.seeds:
         raise ValueError(f"recipes are {list(args.recipes)} and seeds {list(args.seeds)}; at least one of each")
-    tasks = [zoo.load("policies", f"recipes/{name}").recipe().task for name in args.recipes]
-    task = args.task or tasks[-1]
+    recipes = {name: zoo.load("policies", f"recipes/{name}").recipe() for name in args.recipes}
+    task = args.task or recipes[args.recipes[-1]].task
     zoo.load("sim", f"tasks/{task}")  # a wrong name fails before hours of training
     ready = parse_use(args.use, args.recipes, args.seeds)
+    for name, recipe in recipes.items():
+        if any((name, seed) not in ready for seed in args.seeds):
+            check_trains(name, recipe)
     rows: list[dict[str, Any]] = []
     runs: dict[str, list[curves.Curves]] = {recipe: [] for recipe in args.recipes}
     for seed in args.seeds:
@@ -101,8 +105,20 @@ def parse_use(words: tuple[str, ...], recipes: tuple[str, ...], seeds: tuple[int
     return found
 
 
+def check_trains(name: str, recipe: Any) -> None:
+    """Raise ValueError where training ``recipe`` does not end in a policy that can be measured."""
+    from robot_rl.learn.recipe import Recipe
+
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"recipe {name!r} fine-tunes a policy: robot-rl finetune {name}, then compare it by --use")
+    if sees_privileged({"config": asdict(recipe.config)}):
+        raise ValueError(f"recipe {name!r} trains a teacher, which no robot can run; compare its student")
+
+
 def _train(args: Args, recipe: str, seed: int, out: Path) -> int:
-    begun = any((out / "checkpoints").glob("*.npz"))
+    from robot_rl.learn import checkpoint
+
+    begun = checkpoint.latest(out / "checkpoints") is not None
     return train.run(
         train.Args(recipe, seed=seed, total_steps=args.total_steps, out=out, resume=begun, progress=args.progress)
     )

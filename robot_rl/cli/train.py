@@ -20,7 +20,16 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import tyro
 
 from robot_rl import zoo
-from robot_rl.cli.learning import RUN_FILE, Learnt, check_teacher, find_teacher, learn, load_learnt, sees_privileged
+from robot_rl.cli.learning import (
+    RUN_FILE,
+    Learnt,
+    check_teacher,
+    find_teacher,
+    learn,
+    load_learnt,
+    read_about,
+    sees_privileged,
+)
 from robot_rl.data.atomic import write_whole
 
 if TYPE_CHECKING:
@@ -88,6 +97,7 @@ def _train(args: Args, ranks: Ranks) -> int:
 
     recipe = _recipe(args)
     out = Path(ranks.agreed_text(str(_folder(args))))
+    _check_folder(args, recipe, out)
     teacher = find_teacher(recipe, args.teacher, out)
     task = zoo.load("sim", f"tasks/{recipe.task}").task()
     env = make_env(
@@ -176,6 +186,22 @@ def _folder(args: Args) -> Path:
     if not runs:
         raise ValueError(f"nothing to resume in {home}; name a folder with --out")
     return runs[-1]
+
+
+def _check_folder(args: Args, recipe: Recipe, out: Path) -> None:
+    """Raise ValueError, before anything is written, where this run can neither begin nor go on in ``out``."""
+    from robot_rl.learn import checkpoint
+
+    newest = checkpoint.latest(out / "checkpoints")
+    if args.resume and newest is None:
+        raise ValueError(f"nothing to resume: no checkpoint in {out / 'checkpoints'}")
+    if not args.resume and newest is not None:
+        raise ValueError(f"{out / 'checkpoints'} already holds checkpoints; --resume the run or choose another --out")
+    if args.resume and (out / RUN_FILE).is_file():
+        before, now = read_about(out), {"recipe": args.recipe, "task": recipe.task}
+        for what, name in now.items():
+            if before[what] != name:
+                raise ValueError(f"{out} holds a run of {what} {before[what]!r}, not of {name!r}; choose another --out")
 
 
 def _about(args: Args, recipe: Recipe, env: Env, ranks: Ranks) -> dict[str, Any]:

@@ -103,6 +103,8 @@ def test_curves_are_means_over_what_all_seeds_cover(tmp_path: Path) -> None:
     ("options", "why"),
     [
         ({"recipes": ("go2_moon",)}, "no 'go2_moon' in policies/recipes"),
+        ({"recipes": ("go2_walk_cat", "go2_tune_rlpd")}, "recipe 'go2_tune_rlpd' fine-tunes a policy"),
+        ({"recipes": ("go2_walk_teacher", "go2_walk_cat")}, "'go2_walk_teacher' trains a teacher.*compare its student"),
         ({"task": "go2_moon"}, "no 'go2_moon' in sim/tasks"),
         ({"seeds": ()}, "at least one of each"),
         ({"use": ("go2_walk_cat=x",)}, "not recipe:seed=policy"),

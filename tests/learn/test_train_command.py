@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,18 @@ def test_a_run_leaves_everything_and_resumes(tmp_path: Path) -> None:
     assert (bundle.provenance["recipe"], bundle.provenance["seed"]) == ("cartpole_swingup_ppo", 3)
     assert bundle.provenance["steps"] == 3 * STEPS
 
-    with pytest.raises(ValueError, match="already holds checkpoints"):
-        train.run(args(out, 5))
+    for other, why in (
+        (args(out, 5), "already holds checkpoints; --resume the run"),
+        (
+            replace(args(out, 5, resume=True), recipe="go2_walk_ppo"),
+            "run of recipe 'cartpole_swingup_ppo', not of",
+        ),
+        (args(tmp_path / "none", 5, resume=True), "nothing to resume: no checkpoint in .*none"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            train.run(other)
+    assert json.loads((out / "run.json").read_text()) == about  # what was refused has touched nothing
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
     assert train.run(args(out, 5, resume=True)) == 0
     assert [row["steps"] for row in read_metrics(out / "metrics.jsonl")] == [i * STEPS for i in (2, 3, 4, 5)]
     assert read_bundle(out / "policy.onnx").provenance["steps"] == 5 * STEPS

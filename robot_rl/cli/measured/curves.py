@@ -20,7 +20,7 @@ VIOLATED = "violation/"
 PANELS = {
     "episode/return": "return of training episodes",
     COST: "continuity cost of training",
-    VIOLATED: "violations of all constraints together [% of steps]",
+    VIOLATED: "violations, summed over the constraints [% of steps]",
 }
 """What is drawn, and the title of its panel."""
 POINTS = 100
