@@ -14,7 +14,7 @@ import pytest
 
 from robot_rl import zoo
 from robot_rl.cli.main import main
-from robot_rl.cli.measured.elsewhere import find_pythons, run_elsewhere
+from robot_rl.cli.measured.elsewhere import ISAAC_PYTHON, find_pythons, run_elsewhere
 from robot_rl.sim.episode_file import read_episodes, write_episodes
 from robot_rl.sim.evaluation import ARRAYS, GROUPS, Episodes, run_episodes
 from robot_rl.sim.gate import Limits, compare
@@ -158,3 +158,15 @@ def test_options_that_do_not_go_together_are_refused(
 ) -> None:
     assert main(["eval", str(CARTPOLE), *words]) == 2
     assert why in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (zoo.home() / ISAAC_PYTHON).is_file(), reason="no .venv-isaac: make test-isaac")
+def test_the_released_walker_passes_the_gate_between_mujoco_and_isaac_lab(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each engine in its own environment, two versions of MuJoCo, the same episodes."""
+    words = ["--physics", "mujoco_cpu,isaac", "--episodes", "5", "--threads", "1", "--json"]
+    assert main(["eval", "go2_walk_ppo", *words]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["passed"] and list(said["physics"]) == ["mujoco_cpu", "isaac"]
+    assert all(one["episodes"] == 5 and one["fall_rate"] == 0.0 for one in said["physics"].values())
+    assert said["gaps"]["isaac"]["returns"] != 0.0  # they are two engines
