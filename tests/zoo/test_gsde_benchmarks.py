@@ -34,6 +34,11 @@ def test_a_sweep_runs_writes_its_card_and_is_not_run_twice(mountaincar: Any, tmp
     assert set(said[0]) == set(KEYS) and said[0]["value"] == said[1]["value"]
     cells = json.loads((card / "gsde_mountaincar.json").read_text())
     assert [(c["interval"], c["seed"], len(c["returns"])) for c in cells] == [(0, 0, 1), (8, 0, 1)]
+    text = (card / "gsde_mountaincar.md").read_text()
+    assert (
+        "0% of the steps, 1 of the runs" in text
+        and f"| gSDE, n = 8 | 1 | {cells[1]['return']:.1f} ± 0.0 | 94.8 |" in text
+    )
     assert cells[0]["continuity"] > 5.0 * cells[1]["continuity"] > 0.0  # unlearnt: deviation 1 against about 0.02
     kept = sorted(path.name for path in out.iterdir())
     assert kept == ["n0_seed0_64.json", "n8_seed0_64.json"]
