@@ -1,17 +1,16 @@
-"""gSDE on a robot: the noise matrix that each tick explores with, and the same actions again from a recording.
+"""gSDE on a robot: the noise matrix that each tick explores with.
 
 The matrix follows from a seed and the tick's number alone, so that neither a lost row nor a swapped policy shifts what
-comes after. Every episode of the log begins with the seed and the interval, every row has its tick and observation.
+comes after. Every episode of the log begins with the seed and the interval, so that it can be repeated (``repeat``).
 
 Knows: seed, interval, the shape that a policy wants.
 Does not know: deviations (they are weights of the policy), the shield, files.
 
-Shapes: n rows · D observation · F features · A action.
+Shapes: F features · A action.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -66,23 +65,3 @@ class Explorer:
         if wanted != self._drawn:
             self._xi, self._drawn = draw(self.seed, *wanted), wanted
         return self._xi
-
-
-def repeat_actions(policy: Policy, rows: np.ndarray, about: Mapping[str, Any]) -> np.ndarray:
-    """Return what ``policy`` answered in recorded rows, (n, A), to the bit on the same machine.
-
-    Args:
-        policy: The policy that drove; its file is named by the rows.
-        rows: Rows of one episode, (n,).
-        about: The event that begins the episode.
-
-    Raises:
-        ValueError: Another policy drove in some row.
-    """
-    others = set(rows["policy"].tolist()) - {policy.fingerprint}
-    if others:
-        raise ValueError(f"rows of the policies {sorted(others)} are not of {policy.path} ({policy.fingerprint})")
-    explorer = Explorer(policy, **about[ABOUT]) if ABOUT in about else None
-    return np.stack(
-        [policy.infer(row["obs"], None if explorer is None else explorer(policy, int(row["tick"]))) for row in rows]
-    )

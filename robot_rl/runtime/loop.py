@@ -156,7 +156,7 @@ class ControlLoop:
         begin, now_s = time.perf_counter(), self.clock.now_s()
         state, link = self._read()
         self._choose_mode(state, now_s)
-        mode, policy = self.situation.mode, self.swap.live.fingerprint
+        mode, live = self.situation.mode, self.swap.live
         action, who = self._act(state, mode)
         target = self._target(action, state, mode, now_s)
         target, found = self.shield.limit(state, target, self._sent, dt_s=self.clock.period_s, now_s=now_s)
@@ -166,11 +166,11 @@ class ControlLoop:
         self._sent = sent
         if not reasons & _NO_TARGET:  # what is not finite must not come back as an observation
             self._last_action = action
-        self.latest = Tick(self._tick, mode, who, reasons, state, action, sent, policy)
+        self.latest = Tick(self._tick, mode, who, reasons, state, action, sent, live.fingerprint)
         if self._rows is not None:
             moment = Moment(
-                self._tick, policy, mode, who, reasons, state, self._obs, action, self._policy_action, sent,
-                now_s, self._infer_s, late_s, begin,
+                self._tick, live.fingerprint, mode, who, reasons, state, self._obs, action, self._policy_action, sent,
+                now_s, self._infer_s, late_s, begin, live.recalled,
             )  # fmt: skip
             self._rows.add(moment, int(self.situation.fault))
         self._pass_events()
@@ -268,6 +268,7 @@ class ControlLoop:
             self.requests.forget_command()
         elif mode is Mode.POLICY and was is Mode.STAND:
             self._observer.reset()
+            self.swap.forget()
             self.takeover.reset()
             self.probe.reset()
             self._last_action = self._zero_action

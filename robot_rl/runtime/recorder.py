@@ -26,6 +26,10 @@ from robot_rl.runtime.mailbox import Inbox
 
 _log = logging.getLogger(__name__)
 
+REMEMBERED = "memory"
+"""An event that belongs to the row of its ``tick``, and stands before it in the same episode: policy ``policy``, 16 hex
+digits of what the row has, remembered ``state``, (W,), when it was asked."""
+
 
 class Store(Protocol):
     """Where rows and events go; ``data.episodes.EpisodeWriter`` is one."""
@@ -158,9 +162,7 @@ class Recorder:
             self._tail += last - first
 
     def _store_run(self, rows: np.ndarray, *, ended: bool) -> None:
-        if not self._open:
-            self._try(partial(self.store.start_episode, {**self.about, "tick": int(rows["tick"][0])}))
-            self._open = self._started = True
+        self._begin(int(rows["tick"][0]))
         self._try(partial(self.store.append, rows))
         if ended:
             last = rows[-1]
@@ -169,7 +171,15 @@ class Recorder:
             self._try(partial(self.store.end_episode, reason, label=int(last["label"]), detail=detail))
             self._open = False
 
+    def _begin(self, tick: int) -> None:
+        """Begin an episode at ``tick`` unless one runs."""
+        if not self._open:
+            self._try(partial(self.store.start_episode, {**self.about, "tick": tick}))
+            self._open = self._started = True
+
     def _store_event(self, event: dict[str, Any]) -> None:
+        if event["event"] == REMEMBERED:  # it belongs to the row that follows
+            self._begin(event["tick"])
         if event["event"] != "label":
             self._try(partial(self.store.event, event))
         elif self._started:

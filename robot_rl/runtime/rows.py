@@ -2,7 +2,8 @@
 
 An episode is a stretch of POLICY and TAKEOVER. Its last row is where it led: the fallen state (``terminated``), the
 state when somebody stopped it or the clock ran out (``truncated``). A tick whose state or action cannot be believed
-is no row; the row before it is the end.
+is no row; the row before it is the end. Before the first row of a policy with a memory an event says what it
+remembered then, in each episode and after each exchange: the rest follows from the rows (``repeat``).
 
 Knows: the row's fields, modes, reasons. Does not know: files, threads.
 """
@@ -17,7 +18,7 @@ import numpy as np
 from robot_rl.contract.apply import ActionMap
 from robot_rl.contract.state import JointTarget, RobotState
 from robot_rl.data.transition import Mode, Who
-from robot_rl.runtime.recorder import Recorder
+from robot_rl.runtime.recorder import REMEMBERED, Recorder
 from robot_rl.runtime.shield import Reason
 
 DRIVING = frozenset({Mode.POLICY, Mode.TAKEOVER})
@@ -56,6 +57,8 @@ class Moment:
     late_s: float
     begin: float
     """``time.perf_counter`` at the tick's begin."""
+    recalled: np.ndarray
+    """What the policy remembered before it answered, (W,); empty without a memory."""
 
 
 class RowLog:
@@ -69,7 +72,7 @@ class RowLog:
         """The operator's label of the running episode."""
         self._recorder, self._map = recorder, action_map
         self._episode_ticks = episode_ticks
-        self._ticks = 0
+        self._ticks = self._policy = 0
 
     def add(self, now: Moment, fault: int) -> None:
         """Record one tick where it belongs to an episode.
@@ -103,6 +106,9 @@ class RowLog:
         if i < 0:
             self.open = False  # the recorder ended it at the row before
             return
+        if now.recalled.size and now.mode in DRIVING and (self._ticks == 1 or now.policy != self._policy):
+            self._tell_memory(now)
+        self._policy = now.policy
         f, state, sent = self._recorder.fields, now.state, now.sent
         f["tick"][i] = now.tick
         f["stamp_s"][i] = state.stamp_s
@@ -129,3 +135,9 @@ class RowLog:
         f["late_s"][i] = now.late_s
         f["tick_s"][i] = time.perf_counter() - now.begin
         self._recorder.commit()
+
+    def _tell_memory(self, now: Moment) -> None:
+        """Say what the policy goes on from; float32 survives JSON exactly."""
+        if np.isfinite(now.recalled).all():  # what is not goes on nowhere, and is no JSON
+            name, state = f"{now.policy:016x}", now.recalled.tolist()
+            self._recorder.event({"event": REMEMBERED, "tick": now.tick, "policy": name, "state": state})

@@ -4,6 +4,9 @@ A candidate is loaded and inspected in a background thread (file, contract, gold
 runs for ``shadow_ticks`` next to the live policy without touching the robot, then takes over at a tick boundary, then
 is on probation: an alarm of the shield brings back the old policy, which stays loaded. Every outcome is an event.
 
+Policies with a memory see every tick from the first one in which they might be asked: the candidate while it shadows,
+the old one during the probation of its successor. So neither the exchange nor the way back is a loss of memory.
+
 Knows: two loaded policies, their contracts, a tick counter.
 Does not know: where files come from, who asked, ROS, torch.
 
@@ -160,6 +163,8 @@ class Swap:
 
     def shadow(self, obs: np.ndarray) -> None:
         """Let the candidate, if one shadows, answer the observation, shape (D,), that the live policy just had."""
+        if self.stage is Stage.PROBATION and self.previous is not None and self.previous.memory is not None:
+            self.previous.infer(obs)
         candidate = self.candidate
         if self.stage is not Stage.SHADOW or candidate is None or self._ticks >= self._config.shadow_ticks:
             return
@@ -175,6 +180,12 @@ class Swap:
             self._slow_ticks += 1
             if self._slow_ticks > self._config.shadow_ticks // 5:
                 self._refuse(_slow(candidate, spent_s, self._budget_s, self._period_s))
+
+    def forget(self) -> None:
+        """Empty all memories: the robot begins anew."""
+        for policy in (self.live, self.candidate, self.previous):
+            if policy is not None:
+                policy.forget()
 
     def watch(self, reasons: int) -> bool:
         """Take note of what the shield said of the live policy's action; return whether that rolled it back."""

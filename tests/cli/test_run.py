@@ -14,8 +14,8 @@ from robot_rl.cli.main import main
 from robot_rl.data.episodes import EpisodeWriter, read_episodes
 from robot_rl.data.transition import Mode
 from robot_rl.hardware.robot import load_robot
-from robot_rl.runtime.explorer import repeat_actions
 from robot_rl.runtime.policy import Policy
+from robot_rl.runtime.repeat import repeat_actions
 
 POLICIES = Path(__file__).parents[1] / "golden" / "policies"
 GSDE, TINY = str(POLICIES / "go2_gsde.onnx"), str(POLICIES / "go2_tiny.onnx")
@@ -38,7 +38,7 @@ def test_a_run_that_explores_says_so_and_its_record_repeats_it(tmp_path: Path, c
     (episode,) = read_episodes(tmp_path / "store")
     assert episode.events[0]["exploration"] == {"seed": 7, "every": 5}
     policy = Policy.load(GSDE, load_robot("go2"))
-    assert np.array_equal(repeat_actions(policy, episode.rows, episode.events[0]), episode.rows["action"])
+    assert np.array_equal(repeat_actions(policy, episode.rows, episode.events), episode.rows["action"])
     mean = np.array([policy.infer(obs) for obs in episode.rows["obs"]])
     assert np.abs(episode.rows["action"] - mean).max() > 0.01
     assert main(["check", GSDE, "--record", str(tmp_path / "store"), "--json"]) == 0

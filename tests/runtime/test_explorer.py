@@ -12,9 +12,10 @@ from robot_rl.contract.exploration import draw
 from robot_rl.data.blocks import compact
 from robot_rl.data.episodes import EpisodeWriter, read_episodes
 from robot_rl.data.follow import Episode
-from robot_rl.runtime.explorer import Explorer, repeat_actions
+from robot_rl.runtime.explorer import Explorer
 from robot_rl.runtime.policy import Policy
 from robot_rl.runtime.recorder import Recorder
+from robot_rl.runtime.repeat import repeat_actions
 from tests.runtime.conftest import Rig
 
 POLICIES = Path(__file__).parents[1] / "golden" / "policies"
@@ -87,7 +88,7 @@ def test_the_loop_does_not_explore_unless_asked(make, go2, tmp_path):
     policy = Policy.load(ONE, go2)
     assert "exploration" not in episode.events[0]
     assert np.array_equal(episode.rows["action"], [policy.infer(obs) for obs in episode.rows["obs"]])
-    assert np.array_equal(repeat_actions(policy, episode.rows, episode.events[0]), episode.rows["policy_action"])
+    assert np.array_equal(repeat_actions(policy, episode.rows, episode.events), episode.rows["policy_action"])
 
 
 @pytest.mark.parametrize("every", [1, 8])
@@ -100,11 +101,11 @@ def test_every_action_is_repeated_from_the_log_bit_for_bit(make, go2, tmp_path, 
     for episode in found:
         about = episode.events[0]
         assert about["exploration"] == {"seed": 7, "every": every}
-        assert np.array_equal(repeat_actions(policy, episode.rows, about), episode.rows["action"])
+        assert np.array_equal(repeat_actions(policy, episode.rows, episode.events), episode.rows["action"])
         mean = np.array([policy.infer(obs) for obs in episode.rows["obs"]])
         assert (np.abs(episode.rows["action"] - mean).max(-1) > 1e-3).all()
-        other = {"exploration": {"seed": 8, "every": every}}
-        assert not np.array_equal(repeat_actions(policy, episode.rows, other), episode.rows["action"])
+        other = {**about, "exploration": {"seed": 8, "every": every}}
+        assert not np.array_equal(repeat_actions(policy, episode.rows, [other]), episode.rows["action"])
 
 
 def test_the_log_still_says_it_after_compaction(make, tmp_path):
@@ -132,14 +133,13 @@ def test_a_swapped_policy_goes_on_with_the_seed_and_its_own_deviations(make, go2
     rig.until("swap_kept")
     rig.tick(20)
     (episode,) = episodes(recorder, tmp_path)
-    about = episode.events[0]
     for path in (ONE, TWO):
         policy = Policy.load(path, go2)
         rows = episode.rows[episode.rows["policy"] == policy.fingerprint]
         assert len(rows) > 20
-        assert np.array_equal(repeat_actions(policy, rows, about), rows["action"])
+        assert np.array_equal(repeat_actions(policy, rows, episode.events), rows["action"])
     with pytest.raises(ValueError, match=r"rows of the policies \[\d+\] are not of .*go2_gsde2.onnx"):
-        repeat_actions(policy, episode.rows, about)
+        repeat_actions(policy, episode.rows, episode.events)
 
 
 def test_while_it_explores_a_policy_that_cannot_is_not_swapped_in(make):

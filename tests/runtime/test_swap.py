@@ -148,7 +148,7 @@ def test_nan_in_probation_gives_the_old_policy_the_next_tick(rig, make_policy):
     live = r.loop.swap.live
     r.requests.offer(make_policy("improved"))
     r.until("swap")
-    r.loop.swap.live.infer = lambda obs: np.full(12, np.nan, np.float32)  # what a broken kernel would give
+    r.loop.swap.live.infer = lambda obs, xi=None: np.full(12, np.nan, np.float32)  # what a broken kernel would give
     r.tick()
     assert np.isfinite(r.sent()[-1]).all()
     assert r.loop.swap.live is live

@@ -9,10 +9,10 @@ import numpy as np
 from robot_rl.cli.run import make_site
 from robot_rl.data.episodes import read_episodes
 from robot_rl.hardware.robot import load_robot
-from robot_rl.runtime.explorer import repeat_actions
 from robot_rl.runtime.loop import LoopConfig
 from robot_rl.runtime.modes import Request
 from robot_rl.runtime.policy import Policy
+from robot_rl.runtime.repeat import repeat_actions
 
 POLICY = Path(__file__).parents[1] / "golden" / "policies" / "go2_gsde.onnx"
 
@@ -43,5 +43,5 @@ def test_the_log_of_the_twin_repeats_every_action(tmp_path: Path) -> None:
     for seed, episode in zip((7, 8), found, strict=True):
         assert len(episode.rows) == 50
         assert episode.events[0]["exploration"] == {"seed": seed, "every": 8}
-        assert np.array_equal(repeat_actions(policy, episode.rows, episode.events[0]), episode.rows["action"])
+        assert np.array_equal(repeat_actions(policy, episode.rows, episode.events), episode.rows["action"])
     assert np.abs(found[0].rows["action"] - found[1].rows["action"]).max() > 0.01
