@@ -101,7 +101,10 @@ def parse_use(words: tuple[str, ...], recipes: tuple[str, ...], seeds: tuple[int
             raise ValueError(f"--use {word!r} is not recipe:seed=policy")
         if recipe not in recipes or int(seed) not in seeds:
             raise ValueError(f"--use {word!r}: the recipes are {list(recipes)}, the seeds {list(seeds)}")
-        found[recipe, int(seed)] = zoo.find_policy(policy)
+        path = zoo.find_policy(policy)
+        if not path.is_file():
+            raise FileNotFoundError(f"--use {word!r}: there is no file {path}")
+        found[recipe, int(seed)] = path
     return found
 
 

@@ -60,6 +60,8 @@ class Args:
     """Environments that step together; the recipe's own by default."""
     exploration: str | None = None
     """gaussian or gsde; the recipe's own by default."""
+    memory: str | None = None
+    """none, gru or lstm: what the policy remembers with; the recipe's own by default."""
     teacher: Path | None = None
     """Whom a student learns from: a run's folder or a checkpoint; the newest run of the recipe's teacher by default."""
     out: Path | None = None
@@ -162,6 +164,7 @@ def _recipe(args: Args) -> Recipe:
         max_minutes=args.max_minutes,
         num_envs=args.num_envs,
         exploration=args.exploration,
+        memory=args.memory,
     )
 
 
@@ -230,13 +233,19 @@ def export_agent(agent: Learnt, env: Env, about: dict[str, Any], path: Path) -> 
     import torch
 
     from robot_rl.learn.export import Provenance, export_policy
+    from robot_rl.learn.recurrent import RecurrentActor
 
     actor = agent.actor.cpu()
+    if isinstance(actor, RecurrentActor):
+        actor.clear()  # of other episodes, perhaps on another device
     obs, seen = env.reset()["policy"], []
     with torch.no_grad():
         for _ in range(round(2.0 / env.dt_s)):
             seen.append(obs.numpy()[:_PARITY_STEPS])
-            obs = env.step(actor(obs)).obs["policy"]
+            step = env.step(actor(obs))
+            if isinstance(actor, RecurrentActor):
+                actor.forget((step.terminated >= 1.0) | step.truncated)
+            obs = step.obs["policy"]
     provenance = Provenance(
         recipe=about["recipe"],
         seed=about["seed"],
@@ -252,7 +261,7 @@ def export_agent(agent: Learnt, env: Env, about: dict[str, Any], path: Path) -> 
         provenance=provenance,
         joints=env.robot.joints,
         states=env.recorded_states(min(GOLDEN_STEPS, env.num_envs)),
-        observations=np.concatenate(seen),
+        observations=np.stack(seen, 1).reshape(-1, env.contract.obs_size),  # one copy after the other
         sde_every=about["config"].get("sde_every") or about["config"]["num_steps"],  # 0: once per rollout
     )
     return path

@@ -6,9 +6,10 @@ default, zeros, gives the mean ``tanh(mu(s))``. The deviations sigma are weights
 between draws and the number of a tick are all it takes to repeat that tick's action.
 
 The generator is written out, because neither NumPy's normal numbers nor the logarithm of a C library are the same
-everywhere: Philox4x64-10 (Salmon et al. 2011) with the seed and the draw's index as its key and the counter from zero,
-its output in 32-bit halves, low half first, each the uniform ``(half + 1/2) / 2^32``, mapped by the inverse normal
-distribution function (Wichura 1988, algorithm AS 241) in float64 with + - * / and sqrt only, rounded to float32.
+everywhere: Philox4x64-10 (Salmon et al. 2011) with the seed and the draw's index as its key, the counter of the first
+block being one, its output in 32-bit halves, low half first, each the uniform ``(half + 1/2) / 2^32``, mapped by the
+inverse normal distribution function (Wichura 1988, algorithm AS 241) in float64 with + - * / and sqrt only, rounded to
+float32.
 
 Knows: the input's name, the generator, when matrices change, what a policy file says of them.
 Does not know: networks, deviations, golden states (``golden``), control loops.

@@ -119,8 +119,10 @@ def _resume(cfg: Config, env: VecEnv, teacher: Teacher, folder: Path) -> Run:
     if path is None:
         raise ValueError(f"nothing to resume: no checkpoint in {folder}")
     tree, sizes = checkpoint.load(path), {**env.obs_sizes, "action": env.num_actions}
-    stored = {"sizes": tree["sizes"], "hidden": tree["config"]["actor_hidden"], "teacher": tree["teacher"]}
-    wanted = {"sizes": sizes, "hidden": list(cfg.actor_hidden), "teacher": teacher.fingerprint}
+    stored = {name: tree["config"][name] for name in ("actor_hidden", "activation")}
+    stored |= {"sizes": tree["sizes"], "teacher": tree["teacher"]}
+    wanted = {"actor_hidden": list(cfg.actor_hidden), "activation": cfg.activation}
+    wanted |= {"sizes": sizes, "teacher": teacher.fingerprint}
     for name, value in stored.items():
         if value != wanted[name]:
             raise ValueError(f"{path} was trained with {name} {value}; this run has {wanted[name]}")

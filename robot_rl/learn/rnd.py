@@ -205,8 +205,15 @@ def pack(curiosity: Curiosity) -> dict[str, Any]:
 
 
 def unpack(curiosity: Curiosity, tree: Mapping[str, Any]) -> None:
-    """Continue from a state that ``pack`` returned."""
+    """Continue from a state that ``pack`` returned.
+
+    Raises:
+        ValueError: Its networks have other shapes.
+    """
     for name, net in _modules(curiosity).items():
+        ours, theirs = ([tuple(x.shape) for x in state.values()] for state in (net.state_dict(), tree[name]))
+        if ours != theirs:
+            raise ValueError(f"rnd: the checkpoint's {name} has the shapes {theirs}; the recipe's has {ours}")
         net.load_state_dict(tree[name])
     curiosity.optimiser.load_state_dict(tree["optimiser"])
     curiosity.sums = tree["sums"].to(curiosity.sums.device)

@@ -116,4 +116,6 @@ def test_what_cannot_be_compared_is_refused_before_any_training(
 ) -> None:
     with pytest.raises(ValueError, match=why):
         compare.run(compare.Args(**{"recipes": ("go2_walk_cat",), "out": tmp_path, **options}))  # type: ignore[arg-type]
+    with pytest.raises(FileNotFoundError, match=r"--use 'go2_walk_cat:0=none\.onnx': there is no file none\.onnx"):
+        compare.run(compare.Args(("go2_walk_cat",), use=("go2_walk_cat:0=none.onnx",), out=tmp_path))
     assert not list(tmp_path.iterdir())

@@ -36,6 +36,19 @@ def test_the_generator_gives_the_numbers_it_always_gave() -> None:
     assert draw(2**64 - 1, 2**63, (2,)).tobytes().hex() == "037903c0d1e34dbf"
 
 
+def test_the_generator_is_the_one_of_its_docstring() -> None:
+    """Philox written out, its first counter 1, against the draw of a seed, without NumPy's generator."""
+    word = 2**64 - 1
+    c0, c1, c2, c3, k0, k1 = 1, 0, 0, 0, 7, 3
+    for _ in range(10):
+        p0, p1 = 0xD2E7470EE14C6C93 * c0, 0xCA5A826395121157 * c2
+        c0, c1, c2, c3 = (p1 >> 64) ^ c1 ^ k0, p1 & word, (p0 >> 64) ^ c3 ^ k1, p0 & word
+        k0, k1 = (k0 + 0x9E3779B97F4A7C15) & word, (k1 + 0xBB67AE8584CAA73B) & word
+    halves = [half for x in (c0, c1, c2, c3) for half in (x & 0xFFFFFFFF, x >> 32)]
+    expected = [NormalDist().inv_cdf((half + 0.5) / 2**32) for half in halves]
+    np.testing.assert_allclose(draw(7, 3, (8,)), expected, rtol=1e-6)
+
+
 def test_the_quantiles_are_those_of_the_normal_law() -> None:
     p = np.concatenate(((np.arange(0, 2**32, 2**32 // 5000) + 0.5) / 2**32, [2.0**-33, 1.0 - 2.0**-33, 0.075, 0.925]))
     expected = [NormalDist().inv_cdf(float(x)) for x in p]

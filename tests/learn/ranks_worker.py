@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from robot_rl.learn import ppo, ranks
+from robot_rl.learn import ppo, ranks, rnd
 from robot_rl.learn.env import Step
 from robot_rl.learn.ppo_loop import train
 from robot_rl.learn.rollout import Rollout, start_rollout
@@ -41,14 +41,21 @@ def made_up(envs: slice) -> Rollout:
 
 def learnt(who: ranks.Ranks, envs: slice) -> list[torch.Tensor]:
     """Return all weights after one update from these environments, and the steered learning rate."""
-    cfg = replace(CONFIG, epochs=3, minibatches=1)
+    curious = rnd.Config(epochs=4, minibatches=1, embedding=4, target_hidden=(8,), predictor_hidden=(8,))
+    cfg = replace(CONFIG, epochs=3, minibatches=1, rnd=curious)
     agent = ppo.make_agent(cfg, {"policy": 2, "critic": 3, "action": 1})
     agent.ranks = who
     rollout = made_up(envs)
     agent.actor.norm.update(who.rows(rollout.obs["policy"].flatten(0, 1)))
     agent.critic.norm.update(who.rows(rollout.critic_obs.flatten(0, 1)))
+    rnd.watch(rollout, curious)
+    rollout.successor["policy"][:] = rollout.obs["policy"].roll(-1, 0)
+    rnd.add_bonus(agent.curiosity, curious, rollout, who, steps=0, discount=0.9)
     ppo.update(agent, ppo.as_batch(agent, rollout, cfg), cfg)
-    state = [*agent.actor.state_dict().values(), *agent.critic.state_dict().values()]
+    assert agent.curiosity is not None
+    rnd.learn(agent.curiosity, curious, rollout, agent.generator, who)
+    parts = agent.actor, agent.critic, agent.curiosity.predictor, agent.curiosity.norm, agent.curiosity.spread
+    state = [x for part in parts for x in part.state_dict().values()]
     return [x.double().flatten() for x in state] + [torch.tensor([agent.optimiser.param_groups[0]["lr"]])]
 
 

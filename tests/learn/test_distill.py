@@ -104,10 +104,16 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path) -
         assert torch.equal(a, b)
 
 
-def test_resuming_under_another_teacher_is_refused(tmp_path: Path) -> None:
+def test_resuming_under_another_teacher_or_with_another_network_is_refused(tmp_path: Path) -> None:
     distill_loop.train(TINY, PointMass(32), tmp_path, teacher(), progress=False)
     with pytest.raises(ValueError, match=r"was trained with teacher [0-9a-f]{64}; this run has [0-9a-f]{64}"):
         distill_loop.train(TINY, PointMass(32), tmp_path, teacher(1), resume=True, progress=False)
+    for other, says in (
+        ({"activation": "tanh"}, "activation elu; this run has tanh"),
+        ({"actor_hidden": (8,)}, r"actor_hidden \[16, 16\]; this run has \[8\]"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            distill_loop.train(replace(TINY, **other), PointMass(32), tmp_path, teacher(), resume=True, progress=False)
     with pytest.raises(ValueError, match="already holds checkpoints"):
         distill_loop.train(TINY, PointMass(32), tmp_path, teacher(), progress=False)
 

@@ -113,6 +113,9 @@ def test_resuming_with_another_curiosity_is_refused(tmp_path: Path) -> None:
     train(cfg, Corridor(32), tmp_path, progress=False)
     with pytest.raises(ValueError, match=r"trained with rnd = None; the recipe says Config\(group='policy'"):
         train(replace(cfg, rnd=rnd.Config()), Corridor(32), tmp_path, resume=True, progress=False)
+    state = rnd.pack(rnd.make_curiosity(rnd.Config(), SIZES, seed=0))
+    with pytest.raises(ValueError, match=r"the checkpoint's target has the shapes .*\(32,\)\]; .*\(8,\)\]"):
+        rnd.unpack(rnd.make_curiosity(rnd.Config(embedding=8), SIZES, seed=0), state)
 
 
 def test_impossible_settings_are_refused() -> None:
