@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robot_rl.learn import checkpoint, fused, gsde, recurrent, rnd, symmetry, targets
+from robot_rl.learn import checkpoint, fused, gsde, ppo_fused, recurrent, rnd, symmetry, targets
 from robot_rl.learn.nets import Actor, Critic
 from robot_rl.learn.ranks import ALONE, Ranks
 from robot_rl.learn.rollout import Rollout, require_finite, shuffled
@@ -266,7 +266,7 @@ def update(agent: Agent, batch: dict[str, Tensor], cfg: Config) -> dict[str, flo
     nets = (agent.actor, agent.critic)
     rates = agent.optimiser.param_groups[0]
     minibatches = shuffled if cfg.memory == "none" else recurrent.minibatches
-    closed = cfg.symmetry == "none" and not cfg.clip_value and fused.fits(*nets)
+    closed = ppo_fused.fits(*nets)
     flat = [fused.gather(net) for net in nets] if closed else []
     for _ in range(cfg.epochs):
         for mb in minibatches(batch, cfg.minibatches, agent.generator):
@@ -298,7 +298,7 @@ def update(agent: Agent, batch: dict[str, Tensor], cfg: Config) -> dict[str, flo
 def _gradients(agent: Agent, mb: dict[str, Tensor], cfg: Config, *, closed: bool) -> dict[str, Tensor]:
     """Fill every parameter's ``grad`` from one minibatch and return the parts of the loss."""
     if closed:
-        return fused.gradients(agent.actor, agent.critic, mb, cfg)
+        return ppo_fused.gradients(agent.actor, agent.critic, mb, cfg, mirror=agent.mirror, processes=agent.ranks.here)
     agent.optimiser.zero_grad(set_to_none=True)
     loss, parts = losses(agent, mb, cfg)
     loss.backward()
