@@ -1,7 +1,7 @@
 """PPO's environment steps per second, collection and update included, over a peer that runs in turns with it.
 
 ``peer=rollout`` (the default): recipe go2_walk_ppo against the raw batched physics of the same robots under the same
-controls (``env``'s floor): nothing observed, nothing learnt.
+controls (``env``'s floor, in turns of 8 steps): nothing observed, nothing learnt.
 
 ``peer=sb3``: against Stable-Baselines3's PPO on one of Gymnasium's MuJoCo tasks, with the same networks, environments,
 steps, passes, minibatches and running normalisation of observations, each side stepping the task in its own fastest way
@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -25,12 +26,19 @@ import torch
 from numpy.typing import NDArray
 
 from robot_rl import zoo
+from robot_rl.hardware.symmetry import make_reflections
 from robot_rl.learn import ppo
 from robot_rl.learn.env import VecEnv
 from robot_rl.learn.ppo_loop import iterate, start, train
+from robot_rl.learn.symmetry import make_mirror
 from robot_rl.sim.env import Env, make_env
 from robot_rl.sim.gym_batch import make_gym_world
-from robot_rl.zoo.benchmarks.env import RawPhysics, backend  # pyright: ignore[reportMissingImports]  # found by zoo
+from robot_rl.zoo.benchmarks.env import (  # pyright: ignore[reportMissingImports]  # found by zoo
+    RawPhysics,
+    Spent,
+    backend,
+    spent,
+)
 
 EPISODES = 10
 """Episodes of the deterministic policy behind one return."""
@@ -42,6 +50,7 @@ def run(
     rounds: int = 10,
     threads: int = 1,
     recipe: str = "go2_walk_ppo",
+    symmetry: str = "",
     task: str = "HalfCheetah-v5",
     num_envs: int = 64,
     num_steps: int = 64,
@@ -58,6 +67,7 @@ def run(
         rounds: Iterations measured, after two for warming up.
         threads: Of torch, on both sides; the physics has one per CPU.
         recipe: For ``rollout``: whose task, settings and number of environments.
+        symmetry: For ``rollout``: in place of the recipe's.
         task: For ``sb3``, as all that follow: a registered environment.
         num_envs: N.
         num_steps: T.
@@ -73,7 +83,7 @@ def run(
     torch.set_num_threads(threads)
     try:
         if peer == "rollout":
-            return _against_rollout(recipe, rounds)
+            return _against_rollout(recipe, symmetry, rounds)
         setting = Setting(task, num_envs, num_steps, epochs, minibatch)
         return _returns(setting, seeds, total_steps) if returns else _against_sb3(setting, rounds)
     finally:
@@ -106,45 +116,76 @@ def _seconds(work: Callable[[], Any]) -> float:
 # -- against the raw physics --
 
 
-def _against_rollout(name: str, rounds: int) -> dict[str, Any]:
+def _against_rollout(name: str, symmetry: str, rounds: int) -> dict[str, Any]:
     recipe = zoo.load("policies", f"recipes/{name}").recipe()
-    cfg, n = recipe.config, recipe.num_envs
-    task = zoo.load("sim", f"tasks/{recipe.task}").task()
-    env = make_env(task, num_envs=n, seed=cfg.seed, threads=recipe.threads)
-    raw = RawPhysics(env, recipe.threads)
-    noted = _Noted(env, backend(env).batch.bind("ctrl"))
-    on_the_way = start(cfg, noted)
+    cfg, n = replace(recipe.config, symmetry=symmetry or recipe.config.symmetry), recipe.num_envs
+    env = make_env(zoo.load("sim", f"tasks/{recipe.task}").task(), num_envs=n, seed=cfg.seed, threads=recipe.threads)
+    paired = _Paired(env, RawPhysics(env, recipe.threads))
+    on_the_way = start(cfg, paired)
+    if cfg.symmetry != "none":
+        reflections = make_reflections(env.robot, env.contract, tuple(env.task.privileged))
+        on_the_way.agent.mirror = make_mirror(reflections, {**env.obs_sizes, "action": env.num_actions})
     iterate(on_the_way, cfg)  # feeds the normaliser
-    ours, floor, parts = [], [], []
+    ours, floor, parts, cpu = [], [], [], []
     for _ in range(rounds + 2):
-        raw.begin_like_env()
-        noted.table.clear()
-        row = iterate(on_the_way, cfg)
-        ours.append(row["time/collect_s"] + row["time/update_s"])
-        parts.append([row["time/env_s"], row["time/collect_s"], row["time/update_s"]])
-        floor.append(raw.time(noted.table))
+        paired.floor.clear()
+        row, aside = {}, _aside_s()
+        total = spent(lambda row=row: row.update(iterate(on_the_way, cfg)))
+        aside, inside = _aside_s() - aside, Spent(*np.sum(paired.floor, axis=0))
+        paired.turn()  # what is left of the rollout
+        whole = Spent(*np.sum(paired.floor, axis=0))
+        ours.append(total.wall_s - inside.wall_s)
+        floor.append(whole.wall_s)
+        parts.append([row["time/env_s"] - inside.wall_s, row["time/collect_s"] - inside.wall_s, row["time/update_s"]])
+        cpu.append([whole.cpu_s, total.cpu_s - inside.cpu_s - whole.cpu_s - aside, aside])
     env.close()
     env_s, collect_s, update_s = np.median(parts[2:], axis=0)
+    physics_s, rest_s, aside_s = np.median(cpu[2:], axis=0)
+    at_rest = physics_s / (recipe.threads or os.cpu_count() or 1)
     setup = (
         f"floor: raw batched physics under the same controls; {name}, {n} envs, {cfg.num_steps} steps, {cfg.epochs} x "
-        f"{cfg.minibatches} minibatches; collection {collect_s:.3f} s (environment {env_s:.3f}), update {update_s:.3f}"
+        f"{cfg.minibatches} minibatches, symmetry {cfg.symmetry}, exploration {cfg.exploration}; collection "
+        f"{collect_s:.3f} s (environment {env_s:.3f}), update {update_s:.3f}; by CPU time, as on a machine at rest: "
+        f"ratio {at_rest / (at_rest + rest_s):.3f}, physics {physics_s:.3f} s of all its threads, the rest "
+        f"{rest_s:.3f} s, beside it on a second core {aside_s:.3f}"
     )
     return _result(ours, floor, n * cfg.num_steps, setup)
 
 
-class _Noted:
-    """A ``VecEnv`` that notes the controls in force after each step, (N, M)."""
+class _Paired:
+    """A ``VecEnv`` whose peer steps through the same controls after every few steps, from the same states."""
 
-    def __init__(self, env: Env, control: NDArray[Any]) -> None:
-        self._env, self._control = env, control
+    def __init__(self, env: Env, raw: RawPhysics, steps: int = 8) -> None:
+        self._env, self._raw, self._steps = env, raw, steps
+        self._control: NDArray[Any] = backend(env).batch.bind("ctrl")
         self.num_envs, self.obs_sizes, self.num_actions = env.num_envs, env.obs_sizes, env.num_actions
         self.reset, self.stagger, self.close = env.reset, env.stagger, env.close
-        self.table: list[NDArray[Any]] = []
+        self._table: list[NDArray[Any]] = []
+        self.floor: list[Spent] = []
+        """What the peer's turns took."""
 
     def step(self, action: torch.Tensor) -> Any:
+        if not self._table:
+            self._raw.begin_like_env()
         step = self._env.step(action)
-        self.table.append(np.array(self._control))
+        self._table.append(np.array(self._control))
+        if len(self._table) == self._steps:
+            self.turn()
         return step
+
+    def turn(self) -> None:
+        """Let the peer step through what it has not."""
+        if self._table:
+            self.floor.append(self._raw.time(self._table))
+            self._table.clear()
+
+
+def _aside_s() -> float:
+    """Return the CPU time of the second core's thread (``robot_rl.learn.beside``) until now."""
+    if not hasattr(time, "pthread_getcpuclockid"):
+        return 0.0
+    helpers = [t.ident for t in threading.enumerate() if t.name.startswith("beside") and t.ident is not None]
+    return sum(time.clock_gettime(time.pthread_getcpuclockid(helper)) for helper in helpers)
 
 
 # -- against Stable-Baselines3 --
