@@ -123,6 +123,8 @@ def test_bench_options_are_literals_checked_against_the_benchmark() -> None:
     assert bench.parse(("seconds=2.5", "mode=fast"), measure) == {"seconds": 2.5, "mode": "fast"}
     with pytest.raises(ValueError, match=r"no option 'minutes'; the choices are \['seconds', 'mode'\]"):
         bench.parse(("minutes=1",), measure)
+    with pytest.raises(ValueError, match=r"'seconds=long' must be a number, such as seconds=\d"):
+        bench.parse(("seconds=long",), measure)
     with pytest.raises(ValueError, match="'fast' is not name=value"):
         bench.parse(("fast",), measure)
 
@@ -137,6 +139,8 @@ def test_bench_prints_one_line_with_exactly_the_keys(
         encoding="utf-8",
     )
     monkeypatch.setenv("ROBOT_RL_PATH", str(tmp_path))
+    assert main.main(["bench"]) == 0
+    assert "tiny\n    \n    drop=\n" in capsys.readouterr().out
     assert main.main(["bench", "tiny"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1
