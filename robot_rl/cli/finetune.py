@@ -141,6 +141,11 @@ def first_rows(store: Path, bundle: Bundle, *, stop: Callable[[], bool]) -> np.n
 def _check(bundle: Bundle, task: Task, policy: Path) -> None:
     if bundle.contract.task != task.name:
         raise ValueError(f"{policy} was trained for task {bundle.contract.task!r}; the recipe rewards {task.name!r}")
+    if bundle.memory is not None:
+        raise ValueError(
+            f"{policy} has memory {bundle.memory.kind!r}; fine-tuning learns from single transitions and needs memory "
+            "'none': robot-rl train RECIPE --memory none"
+        )
 
 
 class _Stop:

@@ -90,11 +90,15 @@ def tour(command: Command, asked: tuple[float, ...]) -> np.ndarray:
 def drive(world: World, policy: Policy, commands: np.ndarray, steps: int) -> Iterator[int]:
     """Run ``steps`` control steps, an equal share under each of ``commands``; yields the number of each."""
     world.commands.fixed = commands[:1].copy()
+    policy.forget()
     obs = world.reset()["policy"]
     for step in range(steps):
         world.commands.fixed = commands[[step * len(commands) // steps]]
         world.commands.value[:] = world.commands.fixed
-        obs = world.step(policy.infer(obs[0])[None]).obs["policy"]
+        result = world.step(policy.infer(obs[0])[None])
+        if result.terminated[0] >= 1.0 or result.truncated[0]:
+            policy.forget()
+        obs = result.obs["policy"]
         yield step
 
 

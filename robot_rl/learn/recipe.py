@@ -52,13 +52,17 @@ def vary(
     max_minutes: float | None = None,
     num_envs: int | None = None,
     exploration: str | None = None,
+    memory: str | None = None,
 ) -> Recipe:
     """Return ``recipe`` with the given numbers in place of its own; None keeps them.
 
     Raises:
         ValueError: The recipe's algorithm has no such setting.
     """
-    wanted = {"seed": seed, "total_steps": total_steps, "max_minutes": max_minutes, "exploration": exploration}
+    wanted = {
+        "seed": seed, "total_steps": total_steps, "max_minutes": max_minutes, "exploration": exploration,
+        "memory": memory,
+    }  # fmt: skip
     given = {name: value for name, value in wanted.items() if value is not None}
     strange = sorted(set(given) - {f.name for f in dataclasses.fields(recipe.config)})
     if strange:

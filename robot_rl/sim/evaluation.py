@@ -268,11 +268,12 @@ def run_world(
         commands, np.zeros(n, bool), returns, length_s, steps, lin_vel, yaw_rate, all_steps, changes, violated, terms
     )
     world.commands.fixed = commands
+    memories = np.zeros((n, policy.recalled.size), np.float32)  # each copy's own
     obs, alive, action = world.reset()["policy"], np.ones(n, bool), np.zeros((n, world.num_actions))
     for step in range(limit):
         previous, action = action, np.zeros((n, world.num_actions))
         for i in np.flatnonzero(alive):
-            action[i] = policy.infer(obs[i])
+            action[i] = policy.infer(obs[i], memory=memories[i])
         result = world.step(action)
         found.returns[alive] += result.reward[alive]
         for name, reward in world.task.rewards.items():

@@ -96,7 +96,9 @@ def test_the_continuity_cost_is_the_one_that_training_reports(short: float) -> N
     noted: list[np.ndarray] = []
 
     class Noting:
-        def infer(self, obs: np.ndarray) -> np.ndarray:
+        recalled = policy.recalled
+
+        def infer(self, obs: np.ndarray, *, memory: np.ndarray) -> np.ndarray:
             noted.append(policy.infer(obs) * (-1.0) ** len(noted))
             return noted[-1]
 
