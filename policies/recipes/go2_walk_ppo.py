@@ -5,7 +5,7 @@ from robot_rl.learn.recipe import Recipe
 
 
 def recipe() -> Recipe:
-    """Return the recipe behind ``policies/released/go2_walk_ppo.onnx``."""
+    """Return the recipe; the released policy was trained before it was symmetric."""
     config = ppo.Config(
         total_steps=10_248_192,
         max_minutes=55.0,
@@ -16,6 +16,7 @@ def recipe() -> Recipe:
         target_kl=0.015,
         entropy_coef=0.003,
         log_std=-0.7,
+        symmetry="augment",
         actor_hidden=(128, 128, 64),
         critic_hidden=(128, 128, 64),
         threads=1,

@@ -12,7 +12,9 @@ scaled, penalties stay whole: scaling the sum would pay a robot that is being pu
 the sum at 0 instead, which erases penalties. A task's gains must outweigh its penalties all the same: where the future
 is worth less than nothing, cutting it is no punishment.
 
-The chance of soft constraints rises from ``p_start`` to ``p_max`` linearly in its inverse, the expected lifetime.
+The chance of soft constraints rises from ``p_start`` to ``p_max`` linearly in its inverse, the expected lifetime. A
+task may let it fall again: under high chances a robot finds a gait that keeps the limits, yet does less than it is
+told, since every step that it takes is a risk; under lower ones it keeps that gait and does the rest.
 
 Deviation: a constraint never resets the simulation, not even a hard one (delta is kept one float below 1); a task
 that wants that names the same condition among its ``dones``. Running maxima are training state: they are part of a
@@ -54,12 +56,15 @@ def follow(peak: Array | None, margin: Array, tau: float) -> Array:
     return top if peak is None else tau * like(peak, top) + (1.0 - tau) * top
 
 
-def ramp(p_max: float, p_start: float, progress: float) -> float:
-    """Return the chance of a constraint at ``progress`` in [0, 1]; hard ones and small ones are not ramped."""
-    if p_max >= 1.0 or p_max <= p_start:
+def scheduled(p_max: float, constraints: Constraints, steps: int) -> float:
+    """Return the chance of a constraint after ``steps`` control steps; hard ones are always whole."""
+    if p_max in (0.0, 1.0):
         return p_max
-    first, last = 1.0 / p_start, 1.0 / p_max
-    return 1.0 / (first + min(max(progress, 0.0), 1.0) * (last - first))
+    first, last = 1.0 / min(constraints.p_start, p_max), 1.0 / p_max
+    lifetime = first + _passed(steps, 0, constraints.ramp_steps) * (last - first)
+    if constraints.relax_steps:
+        lifetime *= 1.0 + _passed(steps, *constraints.relax_steps) * (1.0 / constraints.relax_to - 1.0)
+    return 1.0 / lifetime
 
 
 def adjust(constraints: Constraints, p_max: Mapping[str, float]) -> Constraints:
@@ -103,19 +108,12 @@ class Cat:
         """
         violations(self.constraints, outcome)
 
-    @property
-    def progress(self) -> float:
-        """Where the curriculum stands, in [0, 1]."""
-        steps = self.constraints.ramp_steps
-        return min(1.0, self.steps / steps) if steps else 1.0
-
     def chance(self, outcome: Outcome) -> Array:
         """Return delta, (N,), and move the maxima and the curriculum on by one step."""
         margins = [_margin(name, term, outcome) for name, term in self.constraints.terms.items()]
-        progress = self.progress
         p_max: list[float] = []
         for term, margin in zip(self.constraints.terms.values(), margins, strict=True):
-            p_max += [ramp(term.p_max, self.constraints.p_start, progress)] * margin.shape[-1]
+            p_max += [scheduled(term.p_max, self.constraints, self.steps)] * margin.shape[-1]
         margin = namespace(margins[0]).concat(margins, -1)  # (N, C)
         self.peak = follow(self.peak, margin, self.constraints.tau)
         p = probability(margin, self.peak, like(p_max, margin))
@@ -142,6 +140,11 @@ class Cat:
         if list(snapshot["names"]) != names:
             raise ValueError(f"the checkpoint has the constraints {snapshot['names']}; the task has {names}")
         self.peak, self.steps = snapshot["peak"], int(snapshot["steps"])
+
+
+def _passed(steps: int, first: int, last: int) -> float:
+    """How much of the way from ``first`` to ``last`` lies behind, in [0, 1]."""
+    return min(max(steps - first, 0) / (last - first), 1.0) if last > first else float(steps >= last)
 
 
 def _margin(name: str, term: Constraint, outcome: Outcome) -> Array:

@@ -94,6 +94,10 @@ class Constraints:
     """Chance that soft constraints start with, where theirs is larger."""
     ramp_steps: int = 24_000
     """Control steps of each environment until soft constraints have their own ``p_max``; 0 is at once."""
+    relax_steps: tuple[int, int] | None = None
+    """First and last control step of a fall of soft chances to ``relax_to`` times ``p_max``; None is no fall."""
+    relax_to: float = 1.0
+    """Share of ``p_max`` that is left after it."""
 
     def __post_init__(self) -> None:
         if not self.terms:
@@ -104,6 +108,13 @@ class Constraints:
             raise ValueError(f"constraints: p_start is {self.p_start}; it must lie in (0, 1]")
         if self.ramp_steps < 0:
             raise ValueError(f"constraints: ramp_steps is {self.ramp_steps}; it must be at least 0")
+        if self.relax_steps and not self.ramp_steps <= self.relax_steps[0] <= self.relax_steps[1]:
+            raise ValueError(
+                f"constraints: relax_steps is {self.relax_steps}; it must rise, and not before ramp_steps, "
+                f"{self.ramp_steps}"
+            )
+        if not 0.0 < self.relax_to <= 1.0:
+            raise ValueError(f"constraints: relax_to is {self.relax_to}; it must lie in (0, 1]")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from robot_rl.sim.task import Constraint, Constraints, Reward, Task
 HIP, KNEE = ("*_hip_joint",), ("*_calf_joint",)
 HIP_THIGH = ("*_hip_joint", "*_thigh_joint")
 SOFT = 0.1
-"""Chance of most soft constraints; under the paper's 0.25 the go2 walked slower than told, 0.227 m/s of error."""
+"""Highest chance of a soft constraint; under the paper's 0.25 the go2 stood more than it walked."""
 
 
 def task() -> Task:
@@ -27,9 +27,12 @@ def task() -> Task:
         zoo.load("sim", "tasks/go2_velocity").task(),
         name="go2_velocity_cat",
         rewards=rewards(),
-        # The paper's 0.05 at first leaves a horizon of 20 steps while every step of a beginner violates: it learns to
-        # stand. From 0.01 over half of the recipe's 40,032 steps; the other half learns to walk fast within the limits.
-        constraints=Constraints({**safety(), **style()}, p_start=0.01, ramp_steps=20_000),
+        # Of the recipe's 40,032 steps. The paper's 0.05 at first leaves a horizon of 20 steps while every step of a
+        # beginner violates: it learns to stand. By 0.1 it has a soft gait, slower than told; that gait stays under 0.03
+        # and does as it is told. Under 0.03 all along it stamps backwards.
+        constraints=Constraints(
+            {**safety(), **style()}, p_start=0.01, ramp_steps=20_000, relax_steps=(24_000, 26_000), relax_to=0.3
+        ),
     )
 
 
@@ -71,5 +74,5 @@ def style() -> dict[str, Constraint]:
         "hip_position": Constraint(c.joint_position(0.4, HIP), SOFT),  # legs under the body, room for side steps [8 %]
         # no tripping: a trot of 2.5 Hz swings for 0.2 s [7 %]
         "foot_air_time": Constraint(c.foot_air_time(0.16), SOFT),
-        "no_move": Constraint(c.no_move(1.0), SOFT),  # still when told to stand; the paper has 4 rad/s [0 %]
+        "no_move": Constraint(c.no_move(2.0), SOFT),  # still when told to stand; the paper has 4 rad/s [0 %]
     }

@@ -16,7 +16,7 @@ from robot_rl.hardware.robot import Robot
 from robot_rl.learn import checkpoint
 from robot_rl.sim import constraints as c
 from robot_rl.sim import terms as t
-from robot_rl.sim.cat import BELOW_ONE, FLOOR, Cat, adjust, follow, probability, ramp, violations
+from robot_rl.sim.cat import BELOW_ONE, FLOOR, Cat, adjust, follow, probability, scheduled, violations
 from robot_rl.sim.mujoco_cpu import MujocoCpu
 from robot_rl.sim.task import Constraint, Constraints, Outcome, Reward
 from robot_rl.sim.world import World
@@ -111,13 +111,23 @@ def test_a_margin_that_is_not_a_number_is_the_worst_violation_and_spoils_no_maxi
 
 def test_the_chance_rises_linearly_in_the_expected_lifetime() -> None:
     """From 20 steps to 4: half way it is 12."""
-    assert ramp(0.25, 0.05, 0.0) == pytest.approx(0.05)
-    assert ramp(0.25, 0.05, 0.5) == pytest.approx(1 / 12)
-    assert ramp(0.25, 0.05, 1.0) == ramp(0.25, 0.05, 7.0) == pytest.approx(0.25)
-    path = [ramp(0.25, 0.05, p) for p in np.linspace(0, 1, 11)]
+    paper = Constraints({"speed": Constraint(read)}, ramp_steps=10)
+    path = [scheduled(0.25, paper, steps) for steps in range(12)]
+    assert (path[0], path[5], path[10], path[11]) == pytest.approx((0.05, 1 / 12, 0.25, 0.25))
     assert path == sorted(path)
-    assert ramp(1.0, 0.05, 0.0) == 1.0  # hard
-    assert ramp(0.02, 0.05, 0.0) == 0.02  # softer than the start
+    assert scheduled(1.0, paper, 0) == 1.0  # hard
+    assert scheduled(0.02, paper, 0) == pytest.approx(0.02)  # softer than the start
+    assert scheduled(0.0, paper, 5) == 0.0
+
+
+def test_the_chance_may_fall_again() -> None:
+    """From 4 steps of expected lifetime to 20, and hard ones stay hard."""
+    relaxed = Constraints({"speed": Constraint(read)}, ramp_steps=10, relax_steps=(14, 18), relax_to=0.2)
+    path = [scheduled(0.25, relaxed, steps) for steps in (10, 14, 16, 18, 99)]
+    assert path == pytest.approx([0.25, 0.25, 1 / 12, 0.05, 0.05])
+    assert scheduled(1.0, relaxed, 99) == 1.0
+    at_once = Constraints({"speed": Constraint(read)}, ramp_steps=0, relax_steps=(3, 3), relax_to=0.2)
+    assert [scheduled(0.25, at_once, steps) for steps in (0, 2, 3)] == pytest.approx([0.25, 0.25, 0.05])
 
 
 def test_steps_move_the_curriculum() -> None:
@@ -159,6 +169,8 @@ def test_counting_violations_needs_and_moves_no_maximum() -> None:
         (lambda: Constraints({"a": Constraint(read)}, tau=1.0), r"tau is 1\.0"),
         (lambda: Constraints({"a": Constraint(read)}, p_start=0.0), r"p_start is 0\.0"),
         (lambda: Constraints({"a": Constraint(read)}, ramp_steps=-1), "ramp_steps is -1"),
+        (lambda: Constraints({"a": Constraint(read)}, relax_steps=(9, 99)), r"\(9, 99\); .* ramp_steps, 24000"),
+        (lambda: Constraints({"a": Constraint(read)}, relax_to=0.0), r"relax_to is 0\.0; it must lie in \(0, 1\]"),
         (
             lambda: adjust(Constraints({"a": Constraint(read)}), {"b": 0.5}),
             r"no constraint 'b'; the choices are \['a'\]",
