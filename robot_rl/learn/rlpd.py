@@ -28,9 +28,11 @@ import torch
 from torch import Tensor, nn
 
 from robot_rl.data.replay import Replay, sample_symmetric
+from robot_rl.learn import fused
 from robot_rl.learn.ensemble import Shape, action_gradient, evaluate, init_ensemble, pick, regress, split
 from robot_rl.learn.nets import DenseNet
 from robot_rl.learn.squashed import Actor
+from robot_rl.learn.squashed_fused import sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +220,7 @@ def make_agent(
     shape = Shape(critic_obs_size + num_actions, cfg.hidden, cfg.critics, cfg.layer_norm)
     critics = nn.Parameter(init_ensemble(shape, generator))
     critics.grad = torch.zeros_like(critics)
+    fused.gather(actor)
     log_temperature = nn.Parameter(torch.tensor(math.log(cfg.temperature)))
     return Agent(
         actor=actor,
@@ -309,38 +312,29 @@ def _subset_min(targets: list[Any], next_x: Tensor, cfg: Config, generator: torc
     return evaluate(targets, next_x).amin(0)
 
 
+@torch.no_grad()
 def _improve(agent: Agent, obs: Tensor, x: Tensor, layers: list[Any], cfg: Config) -> dict[str, float]:
     """One step of the actor on ``alpha log pi - Q / scale + anchor |a - a_start|^2`` and one of the temperature."""
-    num_actions = agent.actor.num_actions
+    rows, num_actions = len(obs), agent.actor.num_actions
     actor_obs = obs[:, : agent.actor.obs_size]
-    xi = agent.actor.noise(len(obs), matrices=1, generator=agent.generator)
-    action, log_prob, mean = agent.actor.sample(actor_obs, xi)
+    drawn = sample(agent.actor, actor_obs, agent.actor.noise(rows, matrices=1, generator=agent.generator))
     q, dq = action_gradient(
-        layers, torch.cat((x[:, :-num_actions], action.detach()), -1), num_actions, reduce=cfg.actor_reduce
+        layers, torch.cat((x[:, :-num_actions], drawn.action), -1), num_actions, reduce=cfg.actor_reduce
     )
     scale = float(q.abs().mean()) + 1e-6 if cfg.scale_value else 1.0
-    temperature = agent.log_temperature.detach().exp()
-    # dq is constant here, so the gradient of dq . action is that of Q(action), without a tape through the critics
-    loss = (temperature * log_prob - (dq * action).sum(-1) / scale).mean()
+    temperature = math.exp(float(agent.log_temperature))
     weight = cfg.anchor * 0.5 ** (agent.actor_updates / cfg.anchor_half_life)
-    with torch.no_grad():
-        start = agent.start(actor_obs)
-    distance = (mean - start).square().sum(-1).mean()
-    loss = loss + weight * distance
-    agent.actor_adam.zero_grad(set_to_none=True)
-    loss.backward()
+    away = drawn.mean - agent.start(actor_obs) if weight > 0.0 else None  # (B, A)
+    pull = None if away is None else away * (2.0 * weight / rows)
+    drawn.back(dq.mul_(-1.0 / (scale * rows)), temperature / rows, pull)
     if cfg.grad_clip > 0.0:
         nn.utils.clip_grad_norm_(agent.actor.parameters(), cfg.grad_clip)
     agent.actor_adam.step()
-    entropy = -log_prob.detach().mean()
-    goal = -0.5 * num_actions if cfg.target_entropy is None else cfg.target_entropy
-    agent.log_temperature.grad = (agent.log_temperature.detach().exp() * (entropy - goal)).reshape(())
-    agent.temperature_adam.step()
+    entropy = -float(drawn.log_prob.mean())
+    if cfg.temperature_lr > 0.0:
+        goal = -0.5 * num_actions if cfg.target_entropy is None else cfg.target_entropy
+        agent.log_temperature.grad = torch.full_like(agent.log_temperature, temperature * (entropy - goal))
+        agent.temperature_adam.step()
     agent.actor_updates += 1
-    return {
-        "actor_q": float(q.mean()),
-        "entropy": float(entropy),
-        "temperature": float(temperature),
-        "moved": math.sqrt(float(distance.detach()) / num_actions),
-        "anchor": weight,
-    }
+    metrics = {"actor_q": float(q.mean()), "entropy": entropy, "temperature": temperature, "anchor": weight}
+    return metrics if away is None else metrics | {"moved": math.sqrt(float(away.square().mean()))}
