@@ -78,10 +78,10 @@ def test_the_card_of_ppo_shows_ours_beside_the_papers(locomotion: Any, tmp_path:
 
 def test_the_same_settings_differ_in_exploration_alone(locomotion: Any) -> None:
     (gaussian, n), (gsde, m) = (locomotion.config("Ant-v5", x, 0, 1000, "same") for x in ("gaussian", "gsde"))
-    assert n == m == 16 and gsde.log_std == -1.0
+    assert n == m == 16 and gsde.log_std == -1.5
     assert replace(gsde, exploration="gaussian", log_std=0.0, sde_every=gaussian.sde_every) == gaussian
     paper, n = locomotion.config("Hopper-v5", "gsde", 0, 1000, "paper")
-    assert (n, paper.num_steps, paper.minibatches, paper.log_std) == (16, 512, 64, -2.0)
+    assert (n, paper.num_steps, paper.minibatches, paper.log_std) == (16, 512, 64, -1.0)
 
 
 def test_ppo_is_trained_and_judged_on_raw_rewards(locomotion: Any, tmp_path: Path) -> None:
