@@ -75,6 +75,8 @@ class Args:
 
 def run(args: Args) -> int:
     """Print the numbers; the exit code is 0 whatever they are, but 1 where the sim-to-sim gate is closed."""
+    if args.seed < 0:
+        raise ValueError(f"seed is {args.seed}; it must be at least 0")
     backends = tuple(name.strip() for name in args.physics.split(","))
     if args.save is not None and (args.robust or len(backends) > 1):
         raise ValueError("--save is for the episodes of one backend; leave --robust and further backends away")

@@ -154,6 +154,8 @@ def _write_up(agent: Learnt, env: Env, about: dict[str, Any], out: Path) -> None
 def _recipe(args: Args) -> Recipe:
     from robot_rl.learn.recipe import Recipe, vary
 
+    if args.seed is not None and args.seed < 0:
+        raise ValueError(f"seed is {args.seed}; it must be at least 0")
     recipe = zoo.load("policies", f"recipes/{args.recipe}").recipe()
     if not isinstance(recipe, Recipe):
         raise ValueError(f"recipe {args.recipe!r} fine-tunes a policy: robot-rl finetune {args.recipe} --help")

@@ -58,8 +58,8 @@ def find(room: str, name: str) -> Path:
             if candidate.exists():
                 return candidate
     folder = "" if str(pure.parent) == "." else str(pure.parent)
-    known = names(room, folder)
-    near = get_close_matches(pure.name, known, 1)
+    known = names(room, folder) or names(room, folder, (pure.suffix,))
+    near = get_close_matches(pure.stem, known, 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"no {pure.name!r} in {'/'.join(filter(None, (room, folder)))}; it has {known}{hint}")
 
@@ -90,8 +90,11 @@ def load(room: str, name: str) -> ModuleType:
     return importlib.import_module(f"robot_rl.zoo.{room}.{dotted.replace('/', '.')}")
 
 
-def names(room: str, folder: str = "") -> list[str]:
-    """List what ``room`` (or a folder in it) holds: robots, tasks, recipes, released policies, launch files."""
+def names(room: str, folder: str = "", endings: tuple[str, ...] = (".py", ".onnx")) -> list[str]:
+    """List what ``room`` (or a folder in it) holds: robots, tasks, recipes, released policies, launch files.
+
+    Files are named without their endings, which must be among ``endings``.
+    """
     _check_room(room)
     found: set[str] = set()
     for root in roots():
@@ -101,7 +104,7 @@ def names(room: str, folder: str = "") -> list[str]:
         for path in here.iterdir():
             if path.name.startswith((".", "_")):
                 continue
-            if path.suffix in (".py", ".onnx"):
+            if path.suffix in endings:
                 found.add(path.stem)
             elif path.is_dir() and (room != "hardware" or folder or (path / "robot.toml").is_file()):
                 found.add(path.name)

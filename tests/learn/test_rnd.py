@@ -39,6 +39,20 @@ def test_the_bonus_is_the_distance_over_the_deviation_of_its_discounted_sum() ->
     assert torch.allclose(curiosity.sums, sums[-1])  # they run on
 
 
+def test_the_weighted_bonus_is_added_to_the_rewards_that_are_learnt_from() -> None:
+    cfg = rnd.Config(weight=2.0, final_weight=0.5, steps=(0, 100))
+    rollout = start_rollout({"policy": torch.zeros(2, 2)}, 3, 1)
+    rnd.watch(rollout, cfg)
+    rollout.successor["policy"].normal_(generator=torch.Generator().manual_seed(1))
+    rollout.reward.fill_(7.0)
+    one, same = (rnd.make_curiosity(cfg, SIZES, seed=0) for _ in range(2))
+    said = rnd.add_bonus(one, cfg, rollout, steps=50, discount=0.9)
+    extra = rnd.bonus(same, cfg, rollout.successor["policy"], discount=0.9)
+    assert float(extra.min()) > 0.0
+    assert torch.allclose(rollout.reward, 7.0 + 1.25 * extra)
+    assert said == {"rnd/bonus": pytest.approx(float(extra.mean())), "rnd/weight": 1.25}
+
+
 def test_the_weight_follows_its_schedule() -> None:
     assert rnd.weight_at(rnd.Config(weight=2.0), 10**9) == 2.0
     line = rnd.Config(weight=2.0, final_weight=1.0, steps=(100, 200))

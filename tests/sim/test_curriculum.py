@@ -131,6 +131,34 @@ def world(n: int, seed: int = 0) -> World:
     return World(task, make_physics(task, num_envs=n, threads=1), seed=seed)
 
 
+def test_the_world_tells_who_fell_and_how_far_the_others_came() -> None:
+    """In steps of 0.02 s copy 0 falls in the third; copy 1 is cut off by the clock in the fifth."""
+    ended: list[Walks] = []
+
+    def note(walks: Walks) -> np.ndarray:
+        if len(walks.fell):
+            ended.append(walks)
+        return np.ones(len(walks.fell), dtype=int)
+
+    steps = iter(range(5))
+    task = zoo.load("sim", "tasks/go2_velocity").task()
+    falls = {"trap": lambda o: np.array([float(next(steps) == 2), 0.0])}
+    map_ = Curriculum(start=(1, 1), rule=note, spread_m=0.0)
+    task = dataclasses.replace(task, terrain=MAP, curriculum=map_, episode_s=0.1, dones=falls, push=None)
+    made = World(task, make_physics(task, num_envs=2, threads=1), seed=0)
+    made.commands.fixed = np.array([[0.5, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    made.reset()
+    assert made.course is not None
+    for _ in range(5):
+        made.step(np.zeros((2, 12)))
+    assert [walks.fell.tolist() for walks in ended] == [[True], [False]]
+    assert [walks.leave_m for walks in ended] == [2.0, 2.0]
+    np.testing.assert_allclose([walks.asked_m[0] for walks in ended], [3 * 0.02 * 0.5, 5 * 0.02 * 1.0])
+    assert all(0.0 < walks.walked_m[0] < 0.1 for walks in ended)
+    assert made.course.level.tolist() == [2, 2]
+    made.close()
+
+
 def test_a_curriculum_without_terrain_is_refused() -> None:
     task = zoo.load("sim", "tasks/go2_velocity").task()
     with pytest.raises(ValueError, match="has a curriculum but no terrain"):

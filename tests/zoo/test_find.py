@@ -48,6 +48,11 @@ def test_an_unknown_name_in_a_folder_names_the_folder() -> None:
         zoo.find("sim", "nowhere/x")
 
 
+def test_an_unknown_scene_lists_the_scenes() -> None:
+    with pytest.raises(ValueError, match=r"no 'flt\.xml' in sim/scenes; it has \['flat'.*did you mean 'flat'"):
+        zoo.find("sim", "scenes/flt.xml")
+
+
 def test_an_unknown_room_lists_the_rooms() -> None:
     with pytest.raises(
         ValueError, match=r"no room 'kitchen'; the rooms are \['sim', 'policies', 'hardware', 'launch'\]"
