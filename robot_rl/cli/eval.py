@@ -34,7 +34,11 @@ GATE_CLOSED = 1
 
 @dataclass(frozen=True)
 class Args:
-    """Run the exported network itself, in onnxruntime, in many episodes, and print what came of it."""
+    """Run the exported network itself, in onnxruntime, in many episodes, and print what came of it.
+
+    For example: robot-rl eval go2_walk_ppo --robust --html bears.html. Constraints of the task are counted, not
+    enforced; on rough ground robots stand on all levels alike.
+    """
 
     policy: Annotated[Path, tyro.conf.Positional]
     """The .onnx file, or the name of a released policy."""
@@ -52,8 +56,8 @@ class Args:
     """Physical parameters of the robot, name=value or name:joint=value, e.g. --change payload_kg=3
     motor_strength:FR_thigh_joint=0.5"""
     physics: str = "mujoco_cpu"
-    """Physics backend. With several, e.g. mujoco_cpu,mujoco_gpu, the same episodes run in each, and the exit code is 1
-    where one is further from the first than --gap allows."""
+    """Physics backend: mujoco_cpu, mujoco_gpu, isaac or isaac_physx. With several, e.g. mujoco_cpu,mujoco_gpu, the same
+    episodes run in each, and the exit code is 1 where one is further from the first than --gap allows."""
     python: tuple[str, ...] = ()
     """Backends that run in another environment, backend=python, e.g. --python isaac=.venv-isaac/bin/python; Isaac Lab
     is found there by itself."""

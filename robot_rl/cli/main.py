@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Sequence
@@ -83,7 +84,8 @@ def call(verb: str, argv: Sequence[str]) -> int:
     module = importlib.import_module(f"robot_rl.cli.{verb}")
     import tyro
 
-    args = tyro.cli(module.Args, prog=f"robot-rl {verb}", description=known[verb], args=argv)
+    about = "\n\n".join(dict.fromkeys((known[verb], inspect.getdoc(module.Args) or known[verb])))
+    args = tyro.cli(module.Args, prog=f"robot-rl {verb}", description=about, args=argv)
     return int(module.run(args))
 
 

@@ -46,10 +46,10 @@ _PARITY_STEPS = 4
 
 @dataclass(frozen=True)
 class Args:
-    """Train a recipe; Ctrl-C stops early and still exports what was learnt."""
+    """Ctrl-C stops early and still exports what was learnt. For example: robot-rl train go2_walk_ppo --seed 1"""
 
     recipe: Annotated[str, tyro.conf.Positional]
-    """Name of a file in policies/recipes."""
+    """Name of a file in policies/recipes; robot-rl list shows them."""
     seed: int | None = None
     """Seed of worlds and learner; the recipe's own by default."""
     total_steps: int | None = None
@@ -71,7 +71,8 @@ class Args:
     progress: bool = True
     """Show a progress bar."""
     device: str = "cpu"
-    """Where the networks learn: cpu or cuda, under torchrun a card for each rank; worlds stay where the recipe says."""
+    """Where the networks learn: cpu or cuda; worlds stay where the recipe says. Several processes learn one policy with
+    torchrun --standalone --nproc-per-node 2 -m robot_rl.cli.main train RECIPE, with cuda on a card each."""
 
 
 def run(args: Args) -> int:

@@ -116,6 +116,15 @@ def test_list_shows_a_broken_policy_with_the_reason(
     assert "torn.onnx" in torn["error"]
 
 
+def test_the_help_of_a_verb_says_what_its_arguments_say(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main.main(["compare", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert ended.value.code == 0
+    assert "Compare recipes over seeds: train what is missing" in said
+    assert "For example: robot-rl compare go2_walk_ppo go2_walk_cat --task go2_velocity_cat" in said
+
+
 def test_bench_options_are_literals_checked_against_the_benchmark() -> None:
     def measure(*, seconds: float = 1.0, mode: str = "a") -> dict[str, object]:
         return {"seconds": seconds, "mode": mode}

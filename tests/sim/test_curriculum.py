@@ -68,19 +68,22 @@ def _top(seed: int) -> int:
 
 
 def test_who_is_told_to_turn_on_the_spot_is_not_expected_to_leave() -> None:
-    """1 m/s with 1 rad/s is a circle 2 m wide: after 20 s the asked distance is 2 m, not 20."""
-    made = course(2, spread_m=0.0)
+    """1 m/s with 1 rad/s is a circle 2 m wide, 0.5 m/s askew one of 1 m: after 20 s 2 and 1 m are asked, not 20."""
+    made = course(3, spread_m=0.0)
     made.level[:] = 1
     at: dict[str, np.ndarray] = {}
-    made.place(np.arange(2), at, 0.3)
-    still = state(at["base_pos_w"] + [[0.9, 0.0, 0.0]], np.array([[1.0, 0.0, 1.0], [1.0, 0.0, 0.0]]))
+    made.place(np.arange(3), at, 0.3)
+    commands = np.array([[1.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.3, 0.4, 1.0]])
+    still = state(at["base_pos_w"] + [[0.9, 0.0, 0.0]], commands)
     for _ in range(200):
         made.follow(still, NAMES)
-    np.testing.assert_allclose(made.snapshot()["asked"], [2.0, 20.0], atol=0.01)
-    made.move_on(np.arange(2), np.zeros(2, bool))
-    np.testing.assert_array_equal(made.level, [0, 0])  # 0.9 m is less than half of either
-    made.place(np.arange(2), at, 0.3)
-    np.testing.assert_array_equal(made.snapshot()["asked"], 0.0)  # a new episode begins at nought
+    np.testing.assert_allclose(made.snapshot()["asked"], [2.0, 20.0, 1.0], atol=0.01)
+    np.testing.assert_allclose(made.snapshot()["walked"], 0.9)
+    made.move_on(np.arange(3), np.zeros(3, bool))
+    np.testing.assert_array_equal(made.level, [0, 0, 1])  # 0.9 m is less than half of 2 and of 20
+    made.place(np.arange(3), at, 0.3)
+    for name in ("asked", "walked", "led"):
+        np.testing.assert_array_equal(made.snapshot()[name], 0.0)  # a new episode begins at nought
 
 
 def test_starts_lie_on_the_platform_of_the_copys_own_tile() -> None:
