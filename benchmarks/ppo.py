@@ -56,6 +56,7 @@ def run(
     num_steps: int = 64,
     epochs: int = 10,
     minibatch: int = 512,
+    subproc: bool = True,
     returns: bool = False,
     seeds: int = 3,
     total_steps: int = 200_000,
@@ -73,6 +74,7 @@ def run(
         num_steps: T.
         epochs: Passes over a rollout.
         minibatch: Rows.
+        subproc: Whether SB3 may also step its environments in processes of their own, one each.
         returns: Compare returns instead of speed; the ratio is ours over theirs.
         seeds: Runs per side.
         total_steps: Steps per run.
@@ -85,7 +87,9 @@ def run(
         if peer == "rollout":
             return _against_rollout(recipe, symmetry, rounds)
         setting = Setting(task, num_envs, num_steps, epochs, minibatch)
-        return _returns(setting, seeds, total_steps) if returns else _against_sb3(setting, rounds)
+        if returns:
+            return _returns(setting, seeds, total_steps)
+        return _against_sb3(setting, rounds, subproc=subproc)
     finally:
         torch.set_num_threads(before)
 
@@ -218,31 +222,61 @@ class Setting:
         )
 
 
-def _against_sb3(setting: Setting, rounds: int) -> dict[str, Any]:
+def _against_sb3(setting: Setting, rounds: int, *, subproc: bool) -> dict[str, Any]:
     steps, cfg = setting.num_envs * setting.num_steps, setting.ours()
-    env = cast("VecEnv", make_gym_world(setting.task, num_envs=setting.num_envs, seed=0))
+    kinds = ("SubprocVecEnv", "DummyVecEnv") if subproc else ("DummyVecEnv",)
+    peers = {kind: _sb3(setting, kind, seed=0) for kind in kinds}  # first, for they fork
+    env: Any = make_gym_world(setting.task, num_envs=setting.num_envs, seed=0)
+    physics = _Clocked(env.batch) if hasattr(env, "batch") else None
+    if physics:
+        env.batch = physics
     on_the_way = start(cfg, env)
     iterate(on_the_way, cfg)  # feeds the normaliser
-    peers = {kind: _sb3(setting, kind, seed=0) for kind in ("DummyVecEnv", "SubprocVecEnv")}
-    ours: list[float] = []
-    theirs: dict[str, list[float]] = {kind: [] for kind in peers}
+    ours: list[Spent] = []
+    parallel: list[float] = []
+    theirs: dict[str, list[Spent]] = {kind: [] for kind in peers}
     for _ in range(rounds + 2):
-        ours.append(_seconds(partial(iterate, on_the_way, cfg)))
+        before = physics.cpu_s if physics else 0.0
+        ours.append(spent(partial(iterate, on_the_way, cfg)))
+        parallel.append(physics.cpu_s - before if physics else 0.0)
         for kind, model in peers.items():
-            theirs[kind].append(_seconds(partial(model.learn, steps, reset_num_timesteps=False)))
+            theirs[kind].append(spent(partial(model.learn, steps, reset_num_timesteps=False)))
     for model in peers.values():
         model.get_env().close()
-    rates = {kind: steps / float(np.median(times[2:])) for kind, times in theirs.items()}
-    best = max(rates, key=lambda kind: rates[kind])
-    said = ", ".join(f"{kind} {rate:.0f}" for kind, rate in rates.items())
-    return _result(ours, theirs[best], steps, f"floor: SB3 PPO ({said}); {setting}")
+    wall = {kind: [x.wall_s for x in times] for kind, times in theirs.items()}
+    best = min(wall, key=lambda kind: float(np.median(wall[kind][2:])))
+    said = ", ".join(f"{kind} {steps / float(np.median(times[2:])):.0f}" for kind, times in wall.items())
+    cores = os.cpu_count() or 1
+    alone = np.array([x.cpu_s - p * (1.0 - 1.0 / cores) for x, p in zip(ours, parallel, strict=True)])[2:]
+    dummy = np.array([x.cpu_s for x in theirs["DummyVecEnv"]])[2:]
+    setup = (
+        f"floor: SB3 PPO ({said}); {setting}; by CPU time, as on a machine at rest: {steps / np.median(alone):.0f} "
+        f"against DummyVecEnv's {steps / np.median(dummy):.0f}, ratio {np.median(dummy / alone):.2f}"
+    )
+    return _result([x.wall_s for x in ours], wall[best], steps, setup)
+
+
+class _Clocked:
+    """A batch of simulations that notes the CPU time of its steps, which are spread over threads."""
+
+    def __init__(self, batch: Any) -> None:
+        self._batch, self.cpu_s = batch, 0.0
+
+    def step(self, **how: Any) -> None:
+        self.cpu_s += spent(partial(self._batch.step, **how)).cpu_s
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batch, name)
 
 
 def _sb3(setting: Setting, kind: str, *, seed: int) -> Any:
     import stable_baselines3
     from stable_baselines3.common import env_util, vec_env
 
-    copies = env_util.make_vec_env(setting.task, setting.num_envs, seed=seed, vec_env_cls=getattr(vec_env, kind))
+    how = {"start_method": "fork"} if kind == "SubprocVecEnv" else {}  # a fresh interpreter takes seconds each
+    copies = env_util.make_vec_env(
+        setting.task, setting.num_envs, seed=seed, vec_env_cls=getattr(vec_env, kind), vec_env_kwargs=how
+    )
     policy = {"net_arch": list(setting.hidden), "activation_fn": torch.nn.Tanh}
     return stable_baselines3.PPO(
         "MlpPolicy", vec_env.VecNormalize(copies, norm_reward=False), n_steps=setting.num_steps, seed=seed,
