@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from robot_rl import zoo
 from robot_rl.cli.bench import KEYS, load
 
 
@@ -97,3 +98,12 @@ def test_ppo_is_trained_and_judged_on_raw_rewards(locomotion: Any, tmp_path: Pat
 def test_unknown_settings_name_the_choices(locomotion: Any) -> None:
     with pytest.raises(ValueError, match="'mine'; the choices are"):
         locomotion.run(settings="mine")
+
+
+def test_the_go2s_recipe_differs_from_its_gaussian_twin_in_exploration_alone() -> None:
+    gsde, gaussian = (zoo.load("policies", f"recipes/go2_walk_{name}").recipe() for name in ("gsde", "ppo"))
+    theirs = gaussian.config
+    assert gsde.config.exploration == "gsde" and theirs.exploration == "gaussian"
+    noise = {name: getattr(theirs, name) for name in ("sde_every", "log_std", "log_std_range", "entropy_coef")}
+    same = replace(gsde.config, exploration="gaussian", **noise)
+    assert replace(gsde, config=same) == gaussian
