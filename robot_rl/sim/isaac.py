@@ -128,7 +128,11 @@ class IsaacLab:
         self._command(slice(None), pos + through_pos, through_vel, alone)
 
     def step(self, substeps: int) -> None:
-        """Advance all copies by ``substeps`` of ``dt_s``."""
+        """Advance all copies by ``substeps`` of ``dt_s``.
+
+        Raises:
+            RuntimeError: A copy had more contacts or constraints than the engine's buffers hold.
+        """
         sim, scene = self._isaac.sim, self._isaac.scene
         for i in range(substeps):
             if i in (0, substeps - 1):  # targets do not change between; the last one measures the effort
@@ -136,6 +140,7 @@ class IsaacLab:
             sim.step(render=False)
             scene.update(self.dt_s)
         if substeps > 0:
+            self._isaac.check_capacity()
             self._time += substeps * self.dt_s
             self._felt.fill_(1.0)
 

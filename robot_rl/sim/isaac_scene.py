@@ -13,6 +13,7 @@ Knows: Isaac Lab's configuration, what has to be installed. Does not know: state
 from __future__ import annotations
 
 import importlib.util
+import logging
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +56,21 @@ class IsaacScene:
     feet: tuple[Any, ...]
     """One ``isaaclab.sensors.ContactSensor`` per foot, in the robot's order."""
     device: str
+    overflow: Any = None
+    """MuJoCo Warp's bits of full buffers, (N,), a view; None with PhysX, whose buffers grow."""
+    too_small: int = 0
+    """Those of the bits that mean forces which were dropped."""
+
+    def check_capacity(self) -> None:
+        """Raise RuntimeError where a copy had more contacts or constraints than the buffers hold."""
+        if self.overflow is None:
+            return
+        full = (self.overflow & self.too_small) != 0
+        if bool(full.any()):
+            raise RuntimeError(
+                f"{int(full.sum())} of {len(full)} copies made more contacts or constraints than the buffers hold, "
+                "so that forces were dropped: sim/capacity.py estimates too little for this scene"
+            )
 
     def close(self) -> None:
         """End the simulation, unless another one has taken its place."""
@@ -102,11 +118,10 @@ def open_scene(
             setattr(config, name, part)
         built = InteractiveScene(config)
         sim.reset()
-        if engine == "newton":
-            _finish_newton(sim, model)
+        overflow, too_small = _finish_newton(sim, model) if engine == "newton" else (None, 0)
         feet = tuple(built[f"foot_{i}"] for i in range(len(robot.feet)))
         imu = built["imu"] if robot.floating_base else None
-        return IsaacScene(sim, built, built["robot"], imu, feet, device)
+        return IsaacScene(sim, built, built["robot"], imu, feet, device, overflow, too_small)
     except BaseException:
         SimulationContext.clear_instance()
         raise
@@ -121,7 +136,10 @@ def _import_engine(engine: str) -> None:
             raise ImportError(PHYSX_CURE)
         return
     import warp as wp
+    from isaaclab.utils.timer import Timer
 
+    Timer.enable_display_output = False  # it prints how long each sensor took to build
+    wp.config.log_level = max(wp.config.log_level, logging.WARNING)
     if "isaaclab_newton" not in sys.modules:
         wp.config.enable_backward = False  # kernels are compiled without gradients: half the time
 
@@ -159,12 +177,18 @@ def _known(table: dict[Any, str], value: Any, what: str) -> str:
     return table[value]
 
 
-def _finish_newton(sim: Any, model: mujoco.MjModel) -> None:
-    """Carry over what Isaac Lab's configuration has no field for."""
+def _finish_newton(sim: Any, model: mujoco.MjModel) -> tuple[Any, int]:
+    """Carry over what Isaac Lab's configuration has no field for; return the bits of full buffers, and which count."""
+    import warp as wp
+    from mujoco_warp import OverflowType
+
     solver = sim.physics_manager._solver
     flag = int(mujoco.mjtDisableBit.mjDSBL_EULERDAMP)
     solver.mjw_model.opt.disableflags |= flag & int(model.opt.disableflags)
     solver.mjw_model.opt.ls_tolerance.fill_(float(model.opt.ls_tolerance))
+    solver.mjw_model.opt.warn_overflow = False  # the kernels would print, of spent iterations too; ``check_capacity``
+    bits = OverflowType.NEFC | OverflowType.NJMAX_NNZ | OverflowType.BROADPHASE | OverflowType.NARROWPHASE
+    return wp.to_torch(solver.mjw_data.overflow), int(bits | OverflowType.CCD | OverflowType.HFIELD)
 
 
 def _physx() -> Any:

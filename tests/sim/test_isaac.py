@@ -18,6 +18,7 @@ from robot_rl.cli.main import main
 from robot_rl.contract.state import JointTarget
 from robot_rl.hardware.robot import Robot, load_robot
 from robot_rl.sim.backends import make_physics
+from robot_rl.sim.capacity import Capacity
 from robot_rl.sim.env import make_env
 from robot_rl.sim.isaac_scene import open_scene
 from robot_rl.sim.isaac_usd import robot_usd, self_contact
@@ -164,6 +165,15 @@ def test_tensors_come_out_as_they_go_in_and_a_force_goes_through_the_servo(hoppe
 
 
 @isaac
+def test_more_contacts_than_the_buffers_hold_are_an_error(monkeypatch: pytest.MonkeyPatch, _name: str) -> None:
+    """Room for one contact, and the go2 stands on four feet."""
+    monkeypatch.setattr("robot_rl.sim.isaac_scene.estimate_capacity", lambda _: Capacity(contacts=1, constraints=64))
+    physics = build_backend("isaac", load_robot("go2"), 1)
+    with pytest.raises(RuntimeError, match=r"1 of 1 copies made more contacts or constraints than the buffers"):
+        physics.step(100)
+
+
+@isaac
 def test_a_second_scene_is_refused_until_the_first_is_closed(hopper: Robot, _name: str) -> None:
     first = build_backend("isaac", hopper, 1)
     with pytest.raises(RuntimeError, match=r"one scene at a time in a process; close\(\)"):
@@ -196,11 +206,15 @@ def test_a_task_runs_unchanged(name: str, physics: str) -> None:
 
 @pytest.mark.parametrize("physics", backends("isaac"))
 def test_the_released_walker_walks(
-    physics: str, shorten: Callable[[float], None], capsys: pytest.CaptureFixture[str]
+    physics: str, shorten: Callable[[float], None], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The verb, in the environment of Isaac Lab itself: five commands from 1 m/s backwards to 1 m/s forwards."""
+    """The verb, in the environment of Isaac Lab itself: five commands from 1 m/s backwards to 1 m/s forwards.
+
+    It prints one line: neither the engine's kernels nor Isaac Lab's timers write between.
+    """
     shorten(3.0)
     assert main(["eval", "go2_walk_ppo", "--physics", physics, "--episodes", "5", "--json"]) == 0
-    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    (line,) = capfd.readouterr().out.splitlines()
+    said = json.loads(line)
     assert said["episodes"] == 5 and said["fall_rate"] == 0.0
     assert said["lin_vel_error"] < 0.3  # 0.13 on mujoco_cpu; a robot that stands is 0.6 off
