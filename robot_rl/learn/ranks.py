@@ -1,7 +1,8 @@
 """Several processes that learn one policy, each in environments of its own; ``torchrun`` starts them.
 
-Every rank makes the same update: gradients and what steers it are averaged, statistics are over the rows of all. One
-process alone is rank 0 of 1, for which nothing here changes a bit.
+Every rank makes the same update: gradients and what steers it are averaged, statistics are over the rows of all. What
+worlds keep stays each rank's own: levels of the terrain, running maxima of constraints. Metrics are those of rank 0,
+but for losses. One process alone is rank 0 of 1, for which nothing here changes a bit.
 
 Knows: ``torch.distributed``, the variables that torchrun sets. Does not know: losses, environments, files.
 

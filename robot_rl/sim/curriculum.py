@@ -99,9 +99,14 @@ class Course:
         """Where the commands have led since the start: x, y [m], heading [rad]; (N, 3)."""
 
     @property
+    def kinds(self) -> np.ndarray:
+        """Kind of ground under each copy, (N,) str."""
+        return np.array(self.terrain.kinds)[self.column]
+
+    @property
     def log(self) -> dict[str, float]:
         """Mean levels, of all copies and of those on each kind."""
-        kinds = np.array(self.terrain.kinds)[self.column]
+        kinds = self.kinds
         means = {f"curriculum/{kind}": float(self.level[kinds == kind].mean()) for kind in np.unique(kinds)}
         return {"curriculum/level": float(self.level.mean()), **means}
 

@@ -67,13 +67,16 @@ class Episodes:
     """Control steps of the whole episode that broke each constraint of the task, (E,) per name."""
     terms: dict[str, np.ndarray] = field(default_factory=dict)
     """Sum over the whole episode of each reward term, weighted, (E,) per name; together they are ``returns``."""
+    ground: dict[str, np.ndarray] = field(default_factory=dict)
+    """On rough ground the ``kind`` of each one's tile and its ``level``, (E,) per name."""
 
     def summary(self) -> dict[str, Any]:
         """Return the numbers that policies are compared by.
 
         ``return_ci95`` is half the width of the interval; ``rewards`` are the weighted terms per second of life and
         ``tracking_reward`` the sum of those called ``track_...``; ``continuity_cost`` is 0 for a constant command and
-        100 from limit to limit every step (Raffin et al. 2021, section 4.1).
+        100 from limit to limit every step (Raffin et al. 2021, section 4.1). On rough ground ``ground`` has the
+        share of falls on each kind and level.
         """
         n = len(self.returns)
         counted = int(self.steps.sum())
@@ -82,17 +85,27 @@ class Episodes:
         rates = {name: float(count.sum()) / total for name, count in self.violated.items()}
         gains = {name: float(value.sum() / self.length_s.sum()) for name, value in self.terms.items()}
         tracking = [value for name, value in gains.items() if name.startswith("track_")]
-        return {
-            "episodes": n,
-            "fall_rate": float(self.fell.mean()),
-            "lin_vel_error": float(self.lin_vel.sum() / counted) if moves else None,
-            "yaw_rate_error": float(self.yaw_rate.sum() / counted) if moves else None,
-            "return_mean": float(self.returns.mean()),
-            "return_ci95": float(1.96 * self.returns.std(ddof=1) / np.sqrt(n)) if n > 1 else None,
-            "continuity_cost": 100.0 * float(self.action_change.sum()) / changes if changes > 0 else None,
-            "tracking_reward": sum(tracking) if tracking else None,
-            "rewards": gains,
-        } | ({"violations": rates} if rates else {})
+        return (
+            {
+                "episodes": n,
+                "fall_rate": float(self.fell.mean()),
+                "lin_vel_error": float(self.lin_vel.sum() / counted) if moves else None,
+                "yaw_rate_error": float(self.yaw_rate.sum() / counted) if moves else None,
+                "return_mean": float(self.returns.mean()),
+                "return_ci95": float(1.96 * self.returns.std(ddof=1) / np.sqrt(n)) if n > 1 else None,
+                "continuity_cost": 100.0 * float(self.action_change.sum()) / changes if changes > 0 else None,
+                "tracking_reward": sum(tracking) if tracking else None,
+                "rewards": gains,
+            }
+            | ({"violations": rates} if rates else {})
+            | ({"ground": self.falls_by_ground()} if self.ground else {})
+        )
+
+    def falls_by_ground(self) -> dict[str, float]:
+        """Return the share of falls on each kind of ground, then on each level, e.g. ``gaps`` and ``level 3``."""
+        tiles = [(str(kind), self.ground["kind"] == kind) for kind in np.unique(self.ground["kind"])]
+        tiles += [(f"level {level}", self.ground["level"] == level) for level in np.unique(self.ground["level"])]
+        return {name: float(self.fell[mask].mean()) for name, mask in tiles}
 
     def where(self, mask: np.ndarray) -> Episodes:
         """Return the episodes of ``mask``, (E,) bool."""
@@ -101,7 +114,7 @@ class Episodes:
         return Episodes(**chosen)
 
 
-GROUPS = ("violated", "terms")
+GROUPS = ("violated", "terms", "ground")
 """Fields of ``Episodes`` with an array per name."""
 ARRAYS = tuple(f.name for f in dataclasses.fields(Episodes) if f.name not in GROUPS)
 """The other ones."""
@@ -264,9 +277,11 @@ def run_world(
     returns, length_s, steps, lin_vel, yaw_rate, all_steps, changes = np.zeros((7, n))
     violated = {name: np.zeros(n) for name in constraints.terms} if constraints else {}
     terms = {name: np.zeros(n) for name in world.task.rewards}
+    ground = {"kind": world.course.kinds, "level": world.course.level.copy()} if world.course else {}
     found = Episodes(
-        commands, np.zeros(n, bool), returns, length_s, steps, lin_vel, yaw_rate, all_steps, changes, violated, terms
-    )
+        commands, np.zeros(n, bool), returns, length_s, steps, lin_vel, yaw_rate, all_steps, changes, violated, terms,
+        ground,
+    )  # fmt: skip
     world.commands.fixed = commands
     memories = np.zeros((n, policy.recalled.size), np.float32)  # each copy's own
     obs, alive, action = world.reset()["policy"], np.ones(n, bool), np.zeros((n, world.num_actions))

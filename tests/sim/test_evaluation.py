@@ -120,6 +120,21 @@ def test_every_command_of_the_grid_gets_its_share_and_the_first_second_is_left_o
     np.testing.assert_allclose(sum(episodes.terms.values()), episodes.returns, rtol=1e-4)
 
 
+def test_falls_are_told_apart_by_the_ground_they_were_on(shorten: Callable[[float], None]) -> None:
+    """After 0.1 s nobody has; by hand, two of three fell, both on gaps, one of them on level 1."""
+    shorten(0.1)
+    rough = run_episodes(GO2, task="go2_velocity_rough", episodes=40, threads=1)
+    found = rough.summary()["ground"]
+    assert {"gaps", "stones", "stairs_up", "level 0", "level 9"} <= set(found) and set(found.values()) == {0.0}
+    three = rough.where(np.arange(40) < 3)
+    marked = dataclasses.replace(
+        three,
+        fell=np.array([True, True, False]),
+        ground={"kind": np.array(["gaps", "gaps", "rough"]), "level": np.array([1, 0, 0])},
+    )
+    assert marked.summary()["ground"] == {"gaps": 1.0, "rough": 0.0, "level 0": 0.5, "level 1": 1.0}
+
+
 def test_a_seed_repeats_and_another_differs(short: float) -> None:
     one = evaluate(GO2, episodes=9, seed=1, threads=1)
     assert one == evaluate(GO2, episodes=9, seed=1, threads=2)

@@ -206,6 +206,10 @@ def test_the_scan_lists_points_from_rear_right_to_front_left_and_is_clipped() ->
         [0.9 - float(relief.height(np.array([1.2 + dx, 0.3 + dy]))) for dy in (-0.5, 0, 0.5)] for dx in (-1, 0, 1)
     ]
     np.testing.assert_allclose(found, np.array(by_hand).reshape(1, 9), atol=1e-9)
+    turned = (1.2 + 0.3j) + np.exp(0.7j) * np.array([[dx + 1j * dy for dy in (-0.5, 0, 0.5)] for dx in (-1, 0, 1)])
+    under = relief.height(np.stack((turned.real, turned.imag), -1)).reshape(1, 9)
+    np.testing.assert_allclose(scan(state_at(1.2, 0.3, 0.9, 0.7), None), 0.9 - under, atol=1e-9)  # type: ignore[arg-type]
+    assert np.abs(found - (0.9 - under)).max() > 0.1
     assert np.all(scan(state_at(0.0, 0.0, 9.0, 0.0), None) == 1.0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="at least one point"):
         height_scan(relief, points=(0, 3))

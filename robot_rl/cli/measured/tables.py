@@ -35,6 +35,11 @@ def of_episodes(policy: Path, episodes: Episodes) -> Iterator[RenderableType]:
     for name, value in summary["rewards"].items():
         gains.add_row(name, f"{value:.3f}")
     yield gains
+    if "ground" in summary:
+        falls = _table("falls by ground", "ground", "falls")
+        for name, rate in summary["ground"].items():
+            falls.add_row(name, f"{rate:.1%}")
+        yield falls
     if "violations" in summary:
         broken = _table("violations", "constraint", "steps beyond the limit")
         for name, rate in summary["violations"].items():
