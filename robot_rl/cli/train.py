@@ -61,7 +61,9 @@ class Args:
     exploration: str | None = None
     """gaussian or gsde; the recipe's own by default."""
     memory: str | None = None
-    """none, gru or lstm: what the policy remembers with; the recipe's own by default."""
+    """none, gru or lstm: what the policy remembers with, where symmetry is none; the recipe's own by default."""
+    symmetry: str | None = None
+    """none, augment, loss or both: what is learnt from mirror images; the recipe's own by default."""
     teacher: Path | None = None
     """Whom a student learns from: a run's folder or a checkpoint; the newest run of the recipe's teacher by default."""
     out: Path | None = None
@@ -168,6 +170,7 @@ def _recipe(args: Args) -> Recipe:
         num_envs=args.num_envs,
         exploration=args.exploration,
         memory=args.memory,
+        symmetry=args.symmetry,
     )
 
 

@@ -53,6 +53,7 @@ def vary(
     num_envs: int | None = None,
     exploration: str | None = None,
     memory: str | None = None,
+    symmetry: str | None = None,
 ) -> Recipe:
     """Return ``recipe`` with the given numbers in place of its own; None keeps them.
 
@@ -61,7 +62,7 @@ def vary(
     """
     wanted = {
         "seed": seed, "total_steps": total_steps, "max_minutes": max_minutes, "exploration": exploration,
-        "memory": memory,
+        "memory": memory, "symmetry": symmetry,
     }  # fmt: skip
     given = {name: value for name, value in wanted.items() if value is not None}
     strange = sorted(set(given) - {f.name for f in dataclasses.fields(recipe.config)})

@@ -71,6 +71,7 @@ def test_another_memory_does_not_resume_a_run(run: Path) -> None:
     ("recipe", "memory", "reason"),
     [
         ("cartpole_swingup_ppo", "rnn", r"no memory 'rnn'; the choices are \('none', 'gru', 'lstm'\)"),
+        ("go2_walk_ppo", "gru", "symmetry 'augment' needs memory 'none', not 'gru'"),
         ("go2_walk_student", "gru", r"algorithm 'distill' has no setting \['memory'\]; leave it to the recipe"),
         ("go2_tune_rlpd", "gru", "robot-rl finetune go2_tune_rlpd"),
     ],

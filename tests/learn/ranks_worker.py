@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from robot_rl.learn import ppo, ranks, rnd
+from robot_rl.learn import ppo, ranks, recurrent, rnd
 from robot_rl.learn.env import Step
 from robot_rl.learn.ppo_loop import train
 from robot_rl.learn.rollout import Rollout, start_rollout
@@ -39,13 +39,15 @@ def made_up(envs: slice) -> Rollout:
     return out
 
 
-def learnt(who: ranks.Ranks, envs: slice) -> list[torch.Tensor]:
+def learnt(who: ranks.Ranks, envs: slice, memory: str) -> list[torch.Tensor]:
     """Return all weights after one update from these environments, and the steered learning rate."""
     curious = rnd.Config(epochs=4, minibatches=1, embedding=4, target_hidden=(8,), predictor_hidden=(8,))
-    cfg = replace(CONFIG, epochs=3, minibatches=1, rnd=curious)
+    cfg = replace(CONFIG, epochs=3, minibatches=1, rnd=curious, memory=memory, memory_features=8)
     agent = ppo.make_agent(cfg, {"policy": 2, "critic": 3, "action": 1})
     agent.ranks = who
     rollout = made_up(envs)
+    if isinstance(agent.actor, recurrent.RecurrentActor):
+        rollout.memory = agent.actor.begin(len(rollout.last["policy"]))
     agent.actor.norm.update(who.rows(rollout.obs["policy"].flatten(0, 1)))
     agent.critic.norm.update(who.rows(rollout.critic_obs.flatten(0, 1)))
     rnd.watch(rollout, curious)
@@ -59,12 +61,17 @@ def learnt(who: ranks.Ranks, envs: slice) -> list[torch.Tensor]:
     return [x.double().flatten() for x in state] + [torch.tensor([agent.optimiser.param_groups[0]["lr"]])]
 
 
-def gradient(who: ranks.Ranks, _: Path) -> Any:
+def gradient(who: ranks.Ranks, _: Path, memory: str = "none") -> Any:
     """Compare the update of all ranks with that of one process that has the environments of all."""
     share = N // who.size
-    ours = torch.cat(learnt(who, slice(who.rank * share, (who.rank + 1) * share)))
-    alone = torch.cat(learnt(ranks.ALONE, slice(0, N)))
+    ours = torch.cat(learnt(who, slice(who.rank * share, (who.rank + 1) * share), memory))
+    alone = torch.cat(learnt(ranks.ALONE, slice(0, N), memory))
     return {"gap": float((ours - alone).abs().max()), "moved": float(alone.abs().max()), "weights": ours.tolist()}
+
+
+def remembering(who: ranks.Ranks, out: Path) -> Any:
+    """Do the same with an actor and a critic that remember."""
+    return gradient(who, out, "lstm")
 
 
 def whole(who: ranks.Ranks, out: Path) -> Any:

@@ -32,18 +32,19 @@ def answers(out: Path, name: str) -> list[dict[str, Any]]:
 def said(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run all that two healthy ranks do in one go; starting them is what takes time."""
     out = tmp_path_factory.mktemp("ranks")
-    done = torchrun("-m", "tests.learn.ranks_worker", out, "gradient", "whole", "drifted")
+    done = torchrun("-m", "tests.learn.ranks_worker", out, "gradient", "remembering", "whole", "drifted")
     assert done.returncode == 0, done.stderr[-4000:]
     return out
 
 
 def test_two_ranks_learn_what_one_learns_from_the_environments_of_both(said: Path) -> None:
-    for answer in answers(said, "gradient"):
-        assert answer["gap"] < 1e-5 < answer["moved"]
+    for name in ("gradient", "remembering"):
+        for answer in answers(said, name):
+            assert answer["gap"] < 1e-5 < answer["moved"]
 
 
 def test_the_weights_stay_the_same_on_every_rank(said: Path) -> None:
-    for name, key in (("gradient", "weights"), ("whole", "one")):
+    for name, key in (("gradient", "weights"), ("remembering", "weights"), ("whole", "one")):
         first, second = answers(said, name)
         assert first[key] == second[key]
 

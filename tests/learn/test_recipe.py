@@ -27,6 +27,15 @@ def test_varying_changes_what_is_named_and_nothing_else() -> None:
     assert vary(recipe) == recipe
 
 
+def test_a_recipe_that_learns_from_mirror_images_remembers_where_it_leaves_them() -> None:
+    recipe = Recipe(task="t", config=ppo.Config(symmetry="augment"))
+    other = vary(recipe, memory="gru", symmetry="none").config
+    assert isinstance(other, ppo.Config)
+    assert (other.memory, other.symmetry) == ("gru", "none")
+    with pytest.raises(ValueError, match="symmetry 'augment' needs memory 'none', not 'gru'"):
+        vary(recipe, memory="gru")
+
+
 def test_an_unknown_algorithm_is_refused_with_the_choices() -> None:
     with pytest.raises(ValueError, match=r"no algorithm 'sac'; the choices are \('ppo', 'distill'\)"):
         Recipe(task="t", config=ppo.Config(), algorithm="sac")
