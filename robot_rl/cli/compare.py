@@ -17,7 +17,8 @@ import tyro
 
 from robot_rl import zoo
 from robot_rl.cli import train
-from robot_rl.cli.learning import sees_privileged
+from robot_rl.cli.learning import find_teacher, sees_privileged
+from robot_rl.cli.main import INTERRUPTED
 from robot_rl.cli.measured import cards, curves
 from robot_rl.sim.evaluation import evaluate
 
@@ -59,8 +60,9 @@ def run(args: Args) -> int:
     zoo.load("sim", f"tasks/{task}")  # a wrong name fails before hours of training
     ready = parse_use(args.use, args.recipes, args.seeds)
     for name, recipe in recipes.items():
-        if any((name, seed) not in ready for seed in args.seeds):
-            check_trains(name, recipe)
+        folders = [args.out / name / f"seed{seed}" for seed in args.seeds if (name, seed) not in ready]
+        for out in folders:
+            check_trains(name, recipe, out)
     rows: list[dict[str, Any]] = []
     runs: dict[str, list[curves.Curves]] = {recipe: [] for recipe in args.recipes}
     for seed in args.seeds:
@@ -108,20 +110,25 @@ def parse_use(words: tuple[str, ...], recipes: tuple[str, ...], seeds: tuple[int
     return found
 
 
-def check_trains(name: str, recipe: Any) -> None:
-    """Raise ValueError where training ``recipe`` does not end in a policy that can be measured."""
+def check_trains(name: str, recipe: Any, out: Path) -> None:
+    """Raise ValueError where training ``recipe`` in ``out`` does not end in a policy that can be measured."""
     from robot_rl.learn.recipe import Recipe
 
     if not isinstance(recipe, Recipe):
         raise ValueError(f"recipe {name!r} fine-tunes a policy: robot-rl finetune {name}, then compare it by --use")
     if sees_privileged({"config": asdict(recipe.config)}):
         raise ValueError(f"recipe {name!r} trains a teacher, which no robot can run; compare its student")
+    if not (out / train.POLICY_FILE).is_file():
+        find_teacher(recipe, None, out)  # a student needs one
 
 
 def _train(args: Args, recipe: str, seed: int, out: Path) -> int:
     from robot_rl.learn import checkpoint
 
     begun = checkpoint.latest(out / "checkpoints") is not None
-    return train.run(
+    code = train.run(
         train.Args(recipe, seed=seed, total_steps=args.total_steps, out=out, resume=begun, progress=args.progress)
     )
+    if code == INTERRUPTED:  # what was learnt so far must not pass for the result; the next call goes on from there
+        (out / train.POLICY_FILE).unlink(missing_ok=True)
+    return code

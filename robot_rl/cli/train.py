@@ -30,6 +30,7 @@ from robot_rl.cli.learning import (
     read_about,
     sees_privileged,
 )
+from robot_rl.cli.main import INTERRUPTED
 from robot_rl.data.atomic import write_whole
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ _PARITY_STEPS = 4
 
 @dataclass(frozen=True)
 class Args:
-    """Ctrl-C stops early and still exports what was learnt. For example: robot-rl train go2_walk_ppo --seed 1"""
+    """Ctrl-C stops early, exports what was learnt and exits with 130. Example: robot-rl train go2_walk_ppo --seed 1"""
 
     recipe: Annotated[str, tyro.conf.Positional]
     """Name of a file in policies/recipes; robot-rl list shows them."""
@@ -119,7 +120,8 @@ def _train(args: Args, ranks: Ranks) -> int:
     if ranks.first:
         write_whole(out / RUN_FILE, json.dumps(about, indent=2))
         print(f"training {args.recipe} in {out}, {ranks.size} rank(s)", file=sys.stderr)
-    world = cast("VecEnv", env) if ranks.device == "cpu" else OnDevice(cast("VecEnv", env), ranks.device)
+    world, code = cast("VecEnv", env), 0
+    world = world if ranks.device == "cpu" else OnDevice(world, ranks.device)
     try:
         agent = learn(
             recipe,
@@ -136,11 +138,11 @@ def _train(args: Args, ranks: Ranks) -> int:
         if path is None:
             raise
         print(f"\nstopped; exporting {path}", file=sys.stderr)
-        agent = load_learnt(path)
+        agent, code = load_learnt(path), INTERRUPTED
     if ranks.first:
         _write_up(agent, env, about, out)
     env.close()
-    return 0
+    return code
 
 
 def _write_up(agent: Learnt, env: Env, about: dict[str, Any], out: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from robot_rl.cli import compare
+from robot_rl.cli import compare, train
 from robot_rl.cli.measured import cards, curves
 
 RELEASED = "go2_walk_ppo"
@@ -64,6 +64,20 @@ def test_a_recipe_is_trained_once_and_a_ready_policy_never(tmp_path: Path, capsy
     assert str(tmp_path / "compare.md") in capsys.readouterr().out
 
 
+def test_a_training_that_was_stopped_ends_the_comparison_and_is_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(args: train.Args) -> int:
+        assert args.out is not None
+        args.out.mkdir(parents=True)
+        (args.out / "policy.onnx").touch()  # a stopped training exports what it has
+        return 130
+
+    monkeypatch.setattr(train, "run", stopped)
+    assert compare.run(compare.Args(("go2_walk_cat",), seeds=(0, 1), out=tmp_path)) == 130
+    assert [p.name for p in tmp_path.rglob("*")] == ["go2_walk_cat", "seed0"]
+
+
 def metrics(cost: float, steps: int) -> str:
     """A run of ten iterations whose return climbs to 10; the first has ended no episode."""
     rows = [
@@ -112,10 +126,13 @@ def test_curves_are_means_over_what_all_seeds_cover(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_any_training(
-    options: dict[str, tuple[str, ...]], why: str, tmp_path: Path
+    options: dict[str, tuple[str, ...]], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ValueError, match=why):
         compare.run(compare.Args(**{"recipes": ("go2_walk_cat",), "out": tmp_path, **options}))  # type: ignore[arg-type]
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="runs/go2_walk_teacher holds no run; train one first"):
+        compare.run(compare.Args(("go2_walk_cat", "go2_walk_student"), out=tmp_path))
     with pytest.raises(FileNotFoundError, match=r"--use 'go2_walk_cat:0=none\.onnx': there is no file none\.onnx"):
         compare.run(compare.Args(("go2_walk_cat",), use=("go2_walk_cat:0=none.onnx",), out=tmp_path))
     assert not list(tmp_path.iterdir())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,6 +53,18 @@ def test_a_run_leaves_everything_and_resumes(tmp_path: Path) -> None:
     assert read_bundle(out / "policy.onnx").provenance["steps"] == 5 * STEPS
     latest = checkpoint.latest(out / "checkpoints")
     assert latest is not None and checkpoint.load(latest)["steps"] == 5 * STEPS
+
+
+def test_a_run_that_is_stopped_exports_what_it_has_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learn = train.learn
+
+    def stopped(*words: Any, **options: Any) -> None:
+        learn(*words, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "learn", stopped)
+    assert train.run(args(tmp_path, 2)) == 130
+    assert read_bundle(tmp_path / "policy.onnx").provenance["steps"] == 2 * STEPS
 
 
 def test_an_unknown_recipe_is_answered_with_those_that_exist(tmp_path: Path) -> None:
