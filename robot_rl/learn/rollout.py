@@ -140,7 +140,8 @@ def collect(
     rollout.cut_obs.clear()
     sums: dict[str, list[float]] = {}
     env_s = 0.0
-    rollout.memory = actor.begin(n) if isinstance(actor, Remembers) else None
+    memory = actor if isinstance(actor, Remembers) else None
+    rollout.memory = None if memory is None else memory.begin(n)
     for t in range(rollout.u.shape[0]):
         for name, buffer in rollout.obs.items():
             buffer[t] = obs[name]
@@ -152,8 +153,8 @@ def collect(
         step = env.step(torch.tanh(u))
         env_s += time.perf_counter() - began
         rollout.reward[t], rollout.terminated[t], rollout.truncated[t] = step.reward, step.terminated, step.truncated
-        if isinstance(actor, Remembers):
-            actor.forget((step.terminated >= 1.0) | step.truncated)
+        if memory is not None:
+            memory.forget((step.terminated >= 1.0) | step.truncated)
         for name, buffer in rollout.successor.items():
             buffer[t] = step.next_obs[name]
         cut = step.truncated.nonzero().squeeze(-1)
