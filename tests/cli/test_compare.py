@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from robot_rl import zoo
 from robot_rl.cli import compare, train
 from robot_rl.cli.measured import cards, curves
+from tests.sim.conftest import ShortTask
 
 RELEASED = "go2_walk_ppo"
 
@@ -43,7 +46,15 @@ def test_the_card_has_a_column_per_recipe(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == sorted(p.name for p in paths)
 
 
-def test_a_recipe_is_trained_once_and_a_ready_policy_never(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recipe_is_trained_once_and_a_ready_policy_never(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = zoo.load
+
+    def load_short(room: str, name: str) -> Any:
+        return ShortTask(load(room, name), 3.0) if name.startswith("tasks/") else load(room, name)
+
+    monkeypatch.setattr(zoo, "load", load_short)
     args = compare.Args(
         ("go2_walk_ppo", "go2_walk_cat"), seeds=(0,), use=(f"go2_walk_ppo:0={RELEASED}",), episodes=2,
         total_steps=10_000, out=tmp_path, threads=1, progress=False,
