@@ -40,7 +40,8 @@ PAPER = {
     "Hopper-v5": {"gaussian": "1622 ± 220", "gsde": "2508 ± 16"},
     "Ant-v5": {"gaussian": "2160 ± 63", "gsde": "2587 ± 133"},
 }
-"""Returns of PPO on PyBullet's bodies of these names: 2 million steps, 10 runs (supplement, table 3)."""
+"""Returns of PPO on PyBullet's bodies of these names (supplement, table 3)."""
+PAPER_STEPS, PAPER_RUNS = 2_000_000, 10
 LOG_STD = {"same": {"Hopper-v5": -1.2, "Ant-v5": -1.5}, "paper": {"Hopper-v5": -1.0, "Ant-v5": -1.0}}
 """gSDE's initial log deviation by settings where it is not -2: ``same`` begins with the Gaussian's noise, deviation 1
 at fresh features on normalised observations; ``paper`` is table 9 of the supplement, for its wider ReLU networks."""
@@ -192,14 +193,18 @@ def write_card(folder: Path, cells: Sequence[Cell]) -> None:
 
 def _markdown(cells: Sequence[Cell]) -> str:
     means, steps, settings = summary(cells), cells[0]["steps"], cells[0]["settings"]
+    tasks = ",".join(dict.fromkeys(f"'{task}'" for task, _ in means))
+    seeds = max(int(m["seeds"]) for m in means.values())
+    less = steps < PAPER_STEPS or seeds < PAPER_RUNS
+    reduced = f" (reduced protocol: {steps / PAPER_STEPS:.0%} of the steps, {seeds} of the runs)" if less else ""
     lines = [
         "# gSDE against Gaussian noise in PPO, Gymnasium's MuJoCo bodies",
         "",
-        f"`robot-rl bench gsde_locomotion steps={steps} settings={settings}` · mean ± standard error over seeds. "
-        f"Return: {EPISODES} deterministic episodes after training, raw rewards. C: continuity cost of the actions "
-        "executed *in training*, noise included (0 constant, 100 limit to limit every step). Paper: Raffin et al. "
-        "2021, supplement, table 3, *PyBullet's* bodies of the same names (other rewards), 2 million steps, 10 runs: "
-        "compare the direction, not the numbers.",
+        f'`robot-rl bench gsde_locomotion "tasks=({tasks},)" seeds={seeds} steps={steps} settings={settings}` · mean ± '
+        f"standard error over seeds. Return: {EPISODES} deterministic episodes after training, raw rewards. C: "
+        "continuity cost of the actions executed *in training*, noise included (0 constant, 100 limit to limit every "
+        "step). Paper: Raffin et al. 2021, supplement, table 3, *PyBullet's* bodies of the same names (other rewards), "
+        f"{PAPER_STEPS:,} steps, {PAPER_RUNS} runs: compare the direction, not the numbers{reduced}.",
         "",
         "| task | noise | seeds | return | last training episodes | C of training | C tested | paper's return |",
         "|---|---|---|---|---|---|---|---|",

@@ -74,6 +74,7 @@ def test_the_card_of_ppo_shows_ours_beside_the_papers(locomotion: Any, tmp_path:
     text = (tmp_path / "gsde_locomotion.md").read_text()
     assert "| Hopper-v5 | gsde | 2 | 200 ± 100 | 5 ± 0 | 2.00 ± 0.00 | 1.00 | 2508 ± 16 |" in text
     assert "| Hopper-v5 | gsde | 100, 300 |" in text
+    assert "\"tasks=('Hopper-v5',)\" seeds=2 steps=100" in text and "0% of the steps, 2 of the runs" in text
     assert (tmp_path / "gsde_locomotion.svg").read_text().startswith("<?xml")
 
 
