@@ -178,6 +178,18 @@ def test_a_memory_that_differs_from_torch_is_not_written(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_memory_that_magnifies_rounding_errors_is_told_from_a_wrong_one(tmp_path: Path) -> None:
+    """Chaos is exported where it takes longer than the golden steps to show, and refused where it does not."""
+    mild, wild = make_actor("gru"), make_actor("lstm")
+    for actor, gain in ((mild, 8.0), (wild, 100.0)):
+        with torch.no_grad():
+            cast("torch.Tensor", actor.memory.rnn.weight_hh_l0).mul_(gain)
+    export_policy(mild, CONTRACT, tmp_path / "mild.onnx", provenance=ABOUT, observations=rows(400))
+    with pytest.raises(ValueError, match=r"agree in every step, but drift .* apart in 12 .* magnifies rounding"):
+        export_policy(wild, CONTRACT, tmp_path / "wild.onnx", provenance=ABOUT, observations=rows(400))
+    assert [path.name for path in tmp_path.iterdir()] == ["mild.onnx"]
+
+
 @pytest.mark.parametrize("tensor", ["memory_recurrence", "memory_bias"])
 def test_a_changed_memory_is_found_even_where_the_file_is_signed_again(tmp_path: Path, tensor: str) -> None:
     path = export_policy(make_actor("lstm"), CONTRACT, tmp_path / "p.onnx", provenance=ABOUT).path
