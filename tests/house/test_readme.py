@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     [
         *ROOT.glob("*.md"),
-        *(p for room in ("hardware", "sim", "policies", "launch") for p in (ROOT / room).rglob("*.md")),
+        *(p for room in ("docs", "hardware", "sim", "policies", "launch") for p in (ROOT / room).rglob("*.md")),
     ]
 )
 TEXT = {page: page.read_text(encoding="utf-8") for page in PAGES}
