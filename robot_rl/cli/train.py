@@ -183,7 +183,7 @@ def _reflections(recipe: Recipe, env: Env) -> Reflections | None:
 
     if not isinstance(recipe.config, ppo.Config) or recipe.config.symmetry == "none":
         return None
-    return make_reflections(env.robot, env.contract, tuple(env.task.privileged))
+    return make_reflections(env.robot, env.contract, tuple(env.task.privileged), env.task.reflections)
 
 
 def _folder(args: Args) -> Path:

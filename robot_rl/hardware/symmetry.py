@@ -11,7 +11,7 @@ Shapes: ... batch · D observation · A action.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,13 +46,16 @@ class Reflections:
     """Of raw actions."""
 
 
-def make_reflections(robot: Robot, contract: Contract, privileged: Sequence[str] = ()) -> Reflections:
+def make_reflections(
+    robot: Robot, contract: Contract, privileged: Sequence[str] = (), own: Mapping[str, Reflection] | None = None
+) -> Reflections:
     """Build the reflections of a contract on its robot.
 
     Args:
         robot: The body; it must declare its symmetry.
         contract: What the policy sees and does.
         privileged: Names of the terms that the critic sees behind the policy's, one frame each, unscaled.
+        own: Reflections of privileged terms that are the task's own, by name.
 
     Raises:
         ValueError: The robot declares no symmetry, a term or command has no known mirror image, or scales or clips
@@ -70,7 +73,8 @@ def make_reflections(robot: Robot, contract: Contract, privileged: Sequence[str]
         raise ValueError(f"action.clip is {contract.action.clip}; actions that turn their sign need equal bounds")
     groups = {"policy": policy}
     if privileged:
-        groups["critic"] = _joined([policy, *(_find(frames, name) for name in privileged)])
+        known = {**frames, **(own or {})}
+        groups["critic"] = _joined([policy, *(_find(known, name) for name in privileged)])
     return Reflections(groups, action)
 
 

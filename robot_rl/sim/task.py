@@ -17,6 +17,7 @@ from robot_rl.contract.spec import ActionLaw, Command, Contract, JointLimits, Ob
 from robot_rl.contract.state import RobotState
 from robot_rl.contract.terms import find_term
 from robot_rl.hardware.robot import Robot
+from robot_rl.hardware.symmetry import Reflection
 from robot_rl.sim.curriculum import Curriculum
 from robot_rl.sim.terrain import Terrain
 
@@ -161,6 +162,8 @@ class Task:
     """Each gives the probability in [0, 1] that the step ends the episode; the largest counts."""
     privileged: dict[str, Callable[[RobotState, Contract], Array]] = field(default_factory=dict)
     """Terms that only the critic sees, from exact simulated states."""
+    reflections: dict[str, Reflection] = field(default_factory=dict)
+    """What privileged terms of the task's own become in a mirror, by name; ``hardware.symmetry`` knows the others."""
     constraints: Constraints | None = None
     """What must not happen, for training; evaluation only counts how often it does."""
     scene: str = "flat"

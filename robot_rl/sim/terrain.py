@@ -20,6 +20,7 @@ import numpy as np
 from robot_rl.contract.arrays import Array, like, namespace
 from robot_rl.contract.spec import Contract
 from robot_rl.contract.state import RobotState
+from robot_rl.hardware.symmetry import Reflection
 from robot_rl.sim.terrain_kinds import KINDS, Sizes, Tile
 
 MOST_SAMPLES = 4_000_000
@@ -221,6 +222,12 @@ def height_scan(
         return xp.clip(base[..., 2:3] - under - above_m, -1.0, 1.0)  # type: ignore[index]
 
     return height_scan
+
+
+def scan_reflection(points: tuple[int, int] = (11, 7)) -> Reflection:
+    """Return what a height scan of so many points, along length and width, is in a mirror: left and right exchanged."""
+    index = np.arange(points[0] * points[1]).reshape(points)[:, ::-1].ravel()
+    return Reflection(tuple(index.tolist()), (1.0,) * len(index))
 
 
 def _spread(size_m: float, count: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from robot_rl import zoo
 from robot_rl.sim import terms as t
 from robot_rl.sim.curriculum import Curriculum
 from robot_rl.sim.task import Reward, Task
-from robot_rl.sim.terrain import Terrain, height_scan, make_relief
+from robot_rl.sim.terrain import Terrain, height_scan, make_relief, scan_reflection
 
 TERRAIN = Terrain(
     kinds=(
@@ -39,6 +39,7 @@ def task() -> Task:
             "foot_contact": t.foot_contact,
             "height_scan": height_scan(relief),
         },
+        reflections={"height_scan": scan_reflection()},
         rewards=rewards(flat.rewards),
         dones={"fallen": t.fallen(max_tilt_rad=1.0, min_height_m=0.14, ground=relief.ground)},
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pytest
 
 from robot_rl import zoo
 from robot_rl.hardware.symmetry import make_reflections
@@ -12,6 +13,15 @@ from robot_rl.sim.backends import make_physics
 from robot_rl.sim.world import World
 
 STEPS = 40
+
+
+@pytest.mark.parametrize("name", ["go2_velocity", "go2_velocity_cat", "go2_velocity_rough", "go2_velocity_rough_cat"])
+def test_every_task_of_the_go2_has_a_mirror_image(name: str) -> None:
+    task = zoo.load("sim", f"tasks/{name}").task()
+    world = World(task, make_physics(task, num_envs=1, threads=1), seed=0)
+    mirror = make_reflections(world.robot, world.contract, tuple(task.privileged), task.reflections)
+    assert {group: len(r.index) for group, r in mirror.obs.items()} == world.obs_sizes
+    world.close()
 
 
 def test_a_mirrored_go2_moves_as_the_mirror_shows() -> None:

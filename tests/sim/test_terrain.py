@@ -12,7 +12,7 @@ import torch
 from robot_rl.contract.state import RobotState
 from robot_rl.hardware.robot import load_robot
 from robot_rl.sim.scene import build_model, lay_terrain
-from robot_rl.sim.terrain import Relief, Terrain, height_scan, make_relief
+from robot_rl.sim.terrain import Relief, Terrain, height_scan, make_relief, scan_reflection
 from robot_rl.sim.terrain_kinds import KINDS
 
 HARD = Terrain(kinds=("flat",), levels=1, difficulty=(1.0, 1.0))
@@ -213,3 +213,16 @@ def test_the_scan_lists_points_from_rear_right_to_front_left_and_is_clipped() ->
     assert np.all(scan(state_at(0.0, 0.0, 9.0, 0.0), None) == 1.0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="at least one point"):
         height_scan(relief, points=(0, 3))
+
+
+def test_a_mirrored_scan_is_that_of_the_mirrored_robot_on_mirrored_ground() -> None:
+    """Ground that is steeper on the left than on the right, with a bend that lies on a line of the map."""
+    relief = one("stairs_down")
+    y = np.linspace(-1.0, 1.0, relief.heights.shape[0])[:, None]
+    ground = np.broadcast_to(np.where(y > 0.0, 0.9 * y, 0.2 * y), relief.heights.shape).astype(np.float32)
+    left = dataclasses.replace(relief, heights=ground, _on_device={})
+    right = dataclasses.replace(relief, heights=ground[::-1].copy(), _on_device={})
+    seen = height_scan(left)(state_at(0.3, 0.2, 0.5, 0.6), None)  # type: ignore[arg-type]
+    image = height_scan(right)(state_at(0.3, -0.2, 0.5, -0.6), None)  # type: ignore[arg-type]
+    assert np.abs(seen - image).max() > 0.05
+    np.testing.assert_allclose(scan_reflection()(seen), image, atol=1e-6)
