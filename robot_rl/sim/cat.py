@@ -12,12 +12,17 @@ scaled, penalties stay whole: scaling the sum would pay a robot that is being pu
 the sum at 0 instead, which erases penalties. A task's gains must outweigh its penalties all the same: where the future
 is worth less than nothing, cutting it is no punishment.
 
-The chance of soft constraints rises from ``p_start`` to ``p_max`` linearly in its inverse, the expected lifetime. A
-task may let it fall again: under high chances a robot finds a gait that keeps the limits, yet does less than it is
-told, since every step that it takes is a risk; under lower ones it keeps that gait and does the rest.
+The chance of soft constraints rises from ``p_start`` to ``p_max`` linearly in its inverse, the expected lifetime.
 
-Deviation: a constraint never resets the simulation, not even a hard one (delta is kept one float below 1); a task
-that wants that names the same condition among its ``dones``. Running maxima are training state: they are part of a
+Deviations. A constraint that says how often it is ``allowed`` to be violated takes only as much of its chance as it
+needs, down to a tenth. Under the whole of it a robot finds a gait that keeps the limits, yet does less than it is told,
+since every step that it takes is a risk; under less it keeps that gait and does the rest. Per control step, with the
+violation rate v averaged over some hundred:
+
+    share_i <- clip(share_i exp(clip(v_i / allowed_i - 1, -1, 1) / 2000), 0.1, 1)
+
+And a constraint never resets the simulation, not even a hard one (delta is kept one float below 1); a task that wants
+that names the same condition among its ``dones``. Running maxima and shares are training state: they are part of a
 checkpoint, and evaluation neither needs nor moves them.
 
 Knows: margins, NumPy and torch alike. Does not know: worlds, learners, what a margin measures.
@@ -36,6 +41,8 @@ import numpy as np
 from robot_rl.contract.arrays import Array, as_float, like, namespace
 from robot_rl.sim.task import Constraint, Constraints, Outcome
 
+LEAST_SHARE, PATIENCE, SMOOTHING = 0.1, 2000.0, 200.0
+"""Of a chance, what is always left; control steps that it takes to fall or rise by e at most, and to average over."""
 FLOOR = 1e-6
 """Least running maximum."""
 BELOW_ONE = float(np.nextafter(np.float32(1.0), np.float32(0.0)))
@@ -61,10 +68,8 @@ def scheduled(p_max: float, constraints: Constraints, steps: int) -> float:
     if p_max in (0.0, 1.0):
         return p_max
     first, last = 1.0 / min(constraints.p_start, p_max), 1.0 / p_max
-    lifetime = first + _passed(steps, 0, constraints.ramp_steps) * (last - first)
-    if constraints.relax_steps:
-        lifetime *= 1.0 + _passed(steps, *constraints.relax_steps) * (1.0 / constraints.relax_to - 1.0)
-    return 1.0 / lifetime
+    risen = min(1.0, steps / constraints.ramp_steps) if constraints.ramp_steps else 1.0
+    return 1.0 / (first + risen * (last - first))
 
 
 def adjust(constraints: Constraints, p_max: Mapping[str, float]) -> Constraints:
@@ -97,6 +102,8 @@ class Cat:
         """Running maximum of every column, (C,); None before the first step."""
         self.steps = 0
         """Control steps taken."""
+        self.rate, self.share = np.zeros(len(constraints.terms)), np.ones(len(constraints.terms))
+        """Of each constraint: violations per step, averaged; what is taken of its chance. Both (terms,)."""
         self.log: dict[str, float] = {}
         """Of the last step: ``violation/<name>``, the share of environments, and ``cat/...``."""
 
@@ -111,24 +118,37 @@ class Cat:
     def chance(self, outcome: Outcome) -> Array:
         """Return delta, (N,), and move the maxima and the curriculum on by one step."""
         margins = [_margin(name, term, outcome) for name, term in self.constraints.terms.items()]
-        p_max: list[float] = []
-        for term, margin in zip(self.constraints.terms.values(), margins, strict=True):
-            p_max += [scheduled(term.p_max, self.constraints, self.steps)] * margin.shape[-1]
+        terms, p_max = list(self.constraints.terms.values()), list[float]()
+        for term, share, margin in zip(terms, self.share.tolist(), margins, strict=True):
+            p_max += [share * scheduled(term.p_max, self.constraints, self.steps)] * margin.shape[-1]
         margin = namespace(margins[0]).concat(margins, -1)  # (N, C)
         self.peak = follow(self.peak, margin, self.constraints.tau)
         p = probability(margin, self.peak, like(p_max, margin))
         delta = namespace(p).clip(namespace(p).amax(p, -1), 0.0, BELOW_ONE)
         self.steps += 1
-        self.log = {
-            f"violation/{name}": float(as_float(_beyond(m).any(-1), m).mean())
-            for name, m in zip(self.constraints.terms, margins, strict=True)
+        violated = [float(as_float(_beyond(m).any(-1), m).mean()) for m in margins]
+        self._share_out(np.array(violated))
+        self.log = {f"violation/{name}": rate for name, rate in zip(self.constraints.terms, violated, strict=True)}
+        self.log |= {
+            f"cat/share_{name}": float(share)
+            for (name, term), share in zip(self.constraints.terms.items(), self.share, strict=True)
+            if _relaxes(term)
         }
         self.log |= {"cat/chance": float(delta.mean()), "cat/p_max_soft": max(_soft(p_max), default=1.0)}
         return delta
 
+    def _share_out(self, violated: np.ndarray) -> None:
+        """Move the shares on by one step in which constraints were ``violated`` so often, (terms,)."""
+        self.rate += (violated - self.rate) / min(SMOOTHING, self.steps)
+        for i, term in enumerate(self.constraints.terms.values()):
+            if term.allowed is not None and _relaxes(term):
+                need = min(max(self.rate[i] / term.allowed - 1.0, -1.0), 1.0)
+                self.share[i] = min(max(self.share[i] * np.exp(need / PATIENCE), LEAST_SHARE), 1.0)
+
     def snapshot(self) -> dict[str, Any]:
         """Return the state as a tree for ``checkpoint.save``."""
-        return {"names": list(self.constraints.terms), "peak": self.peak, "steps": self.steps}
+        names, rate, share = list(self.constraints.terms), self.rate.tolist(), self.share.tolist()
+        return {"names": names, "peak": self.peak, "steps": self.steps, "rate": rate, "share": share}
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Continue from a state that ``snapshot`` returned.
@@ -140,11 +160,12 @@ class Cat:
         if list(snapshot["names"]) != names:
             raise ValueError(f"the checkpoint has the constraints {snapshot['names']}; the task has {names}")
         self.peak, self.steps = snapshot["peak"], int(snapshot["steps"])
+        self.rate, self.share = np.array(snapshot["rate"]), np.array(snapshot["share"])
 
 
-def _passed(steps: int, first: int, last: int) -> float:
-    """How much of the way from ``first`` to ``last`` lies behind, in [0, 1]."""
-    return min(max(steps - first, 0) / (last - first), 1.0) if last > first else float(steps >= last)
+def _relaxes(term: Constraint) -> bool:
+    """Whether less than the whole chance may do."""
+    return term.allowed is not None and term.p_max < 1.0
 
 
 def _margin(name: str, term: Constraint, outcome: Outcome) -> Array:

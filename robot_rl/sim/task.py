@@ -78,10 +78,15 @@ class Constraint:
     """How far beyond its limit each joint, foot or body is, (N, C), any unit."""
     p_max: float = 0.25
     """Chance in [0, 1] that the worst violation ends the stream of rewards; 1 is hard and never ramped."""
+    allowed: float | None = None
+    """Share of steps in training that may violate a soft one: its chance falls below ``p_max`` while fewer do, and
+    rises again while more do. None keeps it at ``p_max``, as in the paper."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.p_max <= 1.0:
             raise ValueError(f"constraint: p_max is {self.p_max}; it must lie in [0, 1], 1 being hard")
+        if self.allowed is not None and not 0.0 < self.allowed < 1.0:
+            raise ValueError(f"constraint: allowed is {self.allowed}; it must lie in (0, 1), or be None")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +100,6 @@ class Constraints:
     """Chance that soft constraints start with, where theirs is larger."""
     ramp_steps: int = 24_000
     """Control steps of each environment until soft constraints have their own ``p_max``; 0 is at once."""
-    relax_steps: tuple[int, int] | None = None
-    """First and last control step of a fall of soft chances to ``relax_to`` times ``p_max``; None is no fall."""
-    relax_to: float = 1.0
-    """Share of ``p_max`` that is left after it."""
 
     def __post_init__(self) -> None:
         if not self.terms:
@@ -109,13 +110,6 @@ class Constraints:
             raise ValueError(f"constraints: p_start is {self.p_start}; it must lie in (0, 1]")
         if self.ramp_steps < 0:
             raise ValueError(f"constraints: ramp_steps is {self.ramp_steps}; it must be at least 0")
-        if self.relax_steps and not self.ramp_steps <= self.relax_steps[0] <= self.relax_steps[1]:
-            raise ValueError(
-                f"constraints: relax_steps is {self.relax_steps}; it must rise, and not before ramp_steps, "
-                f"{self.ramp_steps}"
-            )
-        if not 0.0 < self.relax_to <= 1.0:
-            raise ValueError(f"constraints: relax_to is {self.relax_to}; it must lie in (0, 1]")
 
 
 @dataclass(frozen=True, slots=True)

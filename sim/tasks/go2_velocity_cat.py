@@ -13,12 +13,18 @@ import dataclasses
 from robot_rl import zoo
 from robot_rl.sim import constraints as c
 from robot_rl.sim import terms as t
-from robot_rl.sim.task import Constraint, Constraints, Reward, Task
+from robot_rl.sim.task import Constraint, Constraints, OutcomeTerm, Reward, Task
 
 HIP, KNEE = ("*_hip_joint",), ("*_calf_joint",)
 HIP_THIGH = ("*_hip_joint", "*_thigh_joint")
-SOFT = 0.1
-"""Highest chance of a soft constraint; under the paper's 0.25 the go2 stood more than it walked."""
+
+
+def soft(margin: OutcomeTerm, allowed: float = 0.02) -> Constraint:
+    """Return a constraint with the paper's chance, of which it takes what keeps violations in training at ``allowed``.
+
+    Under the whole of it the go2 walks 0.2 to 0.35 m/s slower than told; under 0.03 from the start it stamps backwards.
+    """
+    return Constraint(margin, p_max=0.25, allowed=allowed)
 
 
 def task() -> Task:
@@ -27,12 +33,9 @@ def task() -> Task:
         zoo.load("sim", "tasks/go2_velocity").task(),
         name="go2_velocity_cat",
         rewards=rewards(),
-        # Of the recipe's 40,032 steps. The paper's 0.05 at first leaves a horizon of 20 steps while every step of a
-        # beginner violates: it learns to stand. By 0.1 it has a soft gait, slower than told; that gait stays under 0.03
-        # and does as it is told. Under 0.03 all along it stamps backwards.
-        constraints=Constraints(
-            {**safety(), **style()}, p_start=0.01, ramp_steps=20_000, relax_steps=(24_000, 26_000), relax_to=0.3
-        ),
+        # The paper's 0.05 at first leaves a horizon of 20 steps while every step of a beginner violates: it learns to
+        # stand. From 0.01 over half of the recipe's 40,032 steps.
+        constraints=Constraints({**safety(), **style()}, p_start=0.01, ramp_steps=20_000),
     )
 
 
@@ -51,18 +54,17 @@ def safety() -> dict[str, Constraint]:
     """Return what spares motors, gears and feet, on any ground."""
     return {
         # 90 % of the 15.7 rad/s of robot.toml, the one velocity limit within a walker's reach [9 %]
-        "knee_velocity": Constraint(c.joint_velocity(14.0, KNEE), SOFT),
+        "knee_velocity": soft(c.joint_velocity(14.0, KNEE)),
         # 12 rad/s of change in one 20 ms tick: beyond it gears clatter; the paper has 800 on a small robot [10 %]
-        "joint_acceleration": Constraint(c.joint_acceleration(600.0), SOFT),
+        "joint_acceleration": soft(c.joint_acceleration(600.0)),
         # half of the peak torque of robot.toml, 23.7 and 45.43 N m: what motors can give for longer [17 %, 8 %]
-        "hip_thigh_torque": Constraint(c.joint_torque(12.0, HIP_THIGH), SOFT),
-        "knee_torque": Constraint(c.joint_torque(22.7, KNEE), SOFT),
+        "hip_thigh_torque": soft(c.joint_torque(12.0, HIP_THIGH)),
+        "knee_torque": soft(c.joint_torque(22.7, KNEE)),
         # 1.2 of raw action, 0.6 rad of target, per tick; the shield cuts at 0.8. A tighter limit punishes exploring:
         # under 40 the deviation fell to 0.2 before the robot walked [6 %]
-        "action_rate": Constraint(c.action_rate(60.0), SOFT),
-        # twice the robot's weight of 149 N, as the paper's 50 N is to a 2.5 kg robot; last to give way, 2.0 % of steps
-        # under SOFT [7 %]
-        "foot_force": Constraint(c.foot_force(300.0, most=150.0), 1.5 * SOFT),
+        "action_rate": soft(c.action_rate(60.0)),
+        # twice the robot's weight of 149 N, as the paper's 50 N is to a 2.5 kg robot [7 %]
+        "foot_force": soft(c.foot_force(300.0, most=150.0), 0.0125),
         # the belly is 0.06 m under the base: lower is a fall that has begun; hard [0.06 %]
         "base_height": Constraint(c.base_height(0.2, 0.45), p_max=1.0),
     }
@@ -71,9 +73,9 @@ def safety() -> dict[str, Constraint]:
 def style() -> dict[str, Constraint]:
     """Return how it shall look on flat ground."""
     return {
-        "base_orientation": Constraint(c.base_orientation(0.15), SOFT),  # 8.6 degrees [5 %]
-        "hip_position": Constraint(c.joint_position(0.4, HIP), SOFT),  # legs under the body, room for side steps [8 %]
+        "base_orientation": soft(c.base_orientation(0.15)),  # 8.6 degrees [5 %]
+        "hip_position": soft(c.joint_position(0.4, HIP), 0.01),  # legs under the body, room for side steps [8 %]
         # no tripping: a trot of 2.5 Hz swings for 0.2 s [7 %]
-        "foot_air_time": Constraint(c.foot_air_time(0.16), SOFT),
-        "no_move": Constraint(c.no_move(2.0), SOFT),  # still when told to stand; the paper has 4 rad/s [0 %]
+        "foot_air_time": soft(c.foot_air_time(0.16), 0.03),
+        "no_move": soft(c.no_move(2.0)),  # still when told to stand; the paper has 4 rad/s [0 %]
     }

@@ -16,7 +16,18 @@ from robot_rl.hardware.robot import Robot
 from robot_rl.learn import checkpoint
 from robot_rl.sim import constraints as c
 from robot_rl.sim import terms as t
-from robot_rl.sim.cat import BELOW_ONE, FLOOR, Cat, adjust, follow, probability, scheduled, violations
+from robot_rl.sim.cat import (
+    BELOW_ONE,
+    FLOOR,
+    LEAST_SHARE,
+    PATIENCE,
+    Cat,
+    adjust,
+    follow,
+    probability,
+    scheduled,
+    violations,
+)
 from robot_rl.sim.mujoco_cpu import MujocoCpu
 from robot_rl.sim.task import Constraint, Constraints, Outcome, Reward
 from robot_rl.sim.world import World
@@ -120,14 +131,29 @@ def test_the_chance_rises_linearly_in_the_expected_lifetime() -> None:
     assert scheduled(0.0, paper, 5) == 0.0
 
 
-def test_the_chance_may_fall_again() -> None:
-    """From 4 steps of expected lifetime to 20, and hard ones stay hard."""
-    relaxed = Constraints({"speed": Constraint(read)}, ramp_steps=10, relax_steps=(14, 18), relax_to=0.2)
-    path = [scheduled(0.25, relaxed, steps) for steps in (10, 14, 16, 18, 99)]
-    assert path == pytest.approx([0.25, 0.25, 1 / 12, 0.05, 0.05])
-    assert scheduled(1.0, relaxed, 99) == 1.0
-    at_once = Constraints({"speed": Constraint(read)}, ramp_steps=0, relax_steps=(3, 3), relax_to=0.2)
-    assert [scheduled(0.25, at_once, steps) for steps in (0, 2, 3)] == pytest.approx([0.25, 0.25, 0.05])
+@pytest.mark.parametrize(("violating", "way"), [(1, -1.0), (2, 0.0), (4, 1.0)])
+def test_a_chance_falls_while_fewer_violate_than_are_allowed_and_rises_while_more_do(
+    violating: int, way: float
+) -> None:
+    """With 4 environments 2 may: 1 is half too few, 4 are twice too many."""
+    cat = Cat(Constraints({"speed": Constraint(read, 0.4, allowed=0.5), "other": Constraint(read, 0.4)}, ramp_steps=0))
+    cat.share[:] = 0.5
+    margins = [[1.0]] * violating + [[-1.0]] * (4 - violating)
+    assert step(cat, margins)[0] == pytest.approx(0.2)
+    for _ in range(99):
+        step(cat, margins)
+    gap = violating / 4 / 0.5 - 1.0
+    assert cat.share.tolist() == pytest.approx([0.5 * np.exp(100 * gap / PATIENCE), 0.5])
+    assert np.sign(cat.share[0] - 0.5) == way
+    assert cat.log["cat/share_speed"] == pytest.approx(cat.share[0]) and "cat/share_other" not in cat.log
+
+
+def test_shares_have_bounds_and_hard_constraints_none() -> None:
+    cat = Cat(Constraints({"a": Constraint(read, 0.4, allowed=0.5), "b": Constraint(read, 1.0, allowed=0.5)}))
+    cat.share[:] = LEAST_SHARE + 1e-9, 1.0
+    for _ in range(3):
+        step(cat, [[-1.0]])
+    assert cat.share.tolist() == [LEAST_SHARE, 1.0]
 
 
 def test_steps_move_the_curriculum() -> None:
@@ -169,8 +195,7 @@ def test_counting_violations_needs_and_moves_no_maximum() -> None:
         (lambda: Constraints({"a": Constraint(read)}, tau=1.0), r"tau is 1\.0"),
         (lambda: Constraints({"a": Constraint(read)}, p_start=0.0), r"p_start is 0\.0"),
         (lambda: Constraints({"a": Constraint(read)}, ramp_steps=-1), "ramp_steps is -1"),
-        (lambda: Constraints({"a": Constraint(read)}, relax_steps=(9, 99)), r"\(9, 99\); .* ramp_steps, 24000"),
-        (lambda: Constraints({"a": Constraint(read)}, relax_to=0.0), r"relax_to is 0\.0; it must lie in \(0, 1\]"),
+        (lambda: Constraint(read, allowed=0.0), r"allowed is 0\.0; it must lie in \(0, 1\), or be None"),
         (
             lambda: adjust(Constraints({"a": Constraint(read)}), {"b": 0.5}),
             r"no constraint 'b'; the choices are \['a'\]",
