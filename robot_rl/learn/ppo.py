@@ -8,8 +8,8 @@ careful actor does not starve its critic. The environment receives ``tanh(u)`` a
 of the squash cancels in the ratio, and no inverse tanh is ever taken; entropy and KL are those of ``u``. A truncated
 step bootstraps from its true successor (RSL-RL adds the value of the current state). The normaliser moves between
 iterations only, so that the first ratio of an update is 1; the first rollout of a run only feeds the normaliser. gSDE
-matrices are redrawn at the start of a rollout and every ``sde_every`` steps, not at resets. Means beyond
-``mean_bound`` are pulled back (the bounds loss of rl_games).
+matrices are redrawn at a rollout's start and every ``sde_every`` steps, not at resets. Means beyond ``mean_bound``
+are pulled back (the bounds loss of rl_games).
 
 Shapes: T time · N environments · B minibatch · D observation · A actions.
 """
@@ -24,10 +24,12 @@ import torch
 from torch import Tensor
 
 from robot_rl.learn import checkpoint, fused, gsde, ppo_fused, recurrent, rnd, symmetry, targets
-from robot_rl.learn.nets import Actor, Critic
+from robot_rl.learn.nets import ACTIVATIONS, EXPLORATIONS, Actor, Critic
 from robot_rl.learn.ranks import ALONE, Ranks
 from robot_rl.learn.rollout import Rollout, require_finite, shuffled
 from robot_rl.learn.surrogate import gaussian_kl, surrogate_loss, value_loss
+
+_NAMES = {"activation": tuple(ACTIVATIONS), "exploration": EXPLORATIONS, "memory": recurrent.CHOICES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +122,9 @@ class Config:
         for name in ("discount", "trace"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"ppo config: {name} is {getattr(self, name)}; it must lie in [0, 1]")
-        if self.symmetry not in symmetry.CHOICES:
-            raise ValueError(f"ppo config: no symmetry {self.symmetry!r}; the choices are {symmetry.CHOICES}")
-        if self.memory not in recurrent.CHOICES:
-            raise ValueError(f"ppo config: no memory {self.memory!r}; the choices are {recurrent.CHOICES}")
+        for name, choices in (*_NAMES.items(), ("symmetry", symmetry.CHOICES)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"ppo config: no {name} {getattr(self, name)!r}; the choices are {choices}")
         if self.memory != "none" and self.symmetry != "none":
             raise ValueError(f"ppo config: symmetry {self.symmetry!r} needs memory 'none', not {self.memory!r}")
 

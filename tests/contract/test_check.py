@@ -23,7 +23,7 @@ def row(findings: list[Finding], name: str) -> Finding:
 
 
 def changed(robot: Robot, **values: Any) -> Robot:
-    return dataclasses.replace(robot, **values)
+    return dataclasses.replace(robot, symmetry=None, **values)  # one changed joint has no image any more
 
 
 def at(values: tuple[float, ...], index: int, value: float) -> tuple[float, ...]:

@@ -166,3 +166,7 @@ def test_impossible_settings_are_refused() -> None:
         ppo.Config(discount=1.5)
     with pytest.raises(ValueError, match="epochs is 0; it must be at least 1"):
         ppo.Config(epochs=0)
+    with pytest.raises(ValueError, match=r"no exploration 'sde'; the choices are \('gaussian', 'gsde'\)"):
+        ppo.Config(exploration="sde")
+    with pytest.raises(ValueError, match=r"no activation 'gelu'; the choices are \('elu', .*'tanh'\)"):
+        ppo.Config(activation="gelu")
