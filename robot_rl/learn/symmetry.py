@@ -2,8 +2,10 @@
 
 *Augmentation*: each minibatch is doubled by its mirror image; the images copy old log-probability,
 advantage and return of their originals. Their first ratio is therefore 1 only where the policy is symmetric already.
-*Mirror loss* (Yu et al. 2018, arXiv:1801.08093): ``|mean(mirror(s)) - mirror(mean(s))|^2``, the second term
-constant. KL and entropy are those of the originals.
+*Swapping*, our own, is the same in the mean at half the cost: in each pass a random half of the samples is exchanged
+for its images.
+*Mirror loss* (Yu et al. 2018, arXiv:1801.08093): ``|mean(mirror(s)) - mirror(mean(s))|^2``, the second term constant.
+KL and entropy are those of the originals, with swapping those of what a pass sees.
 
 Knows: which columns of a batch have an image.
 Does not know: robots (``hardware.symmetry`` builds the permutations), losses of PPO.
@@ -22,7 +24,7 @@ from robot_rl.hardware.symmetry import Reflection, Reflections
 from robot_rl.learn.nets import Normaliser
 from robot_rl.learn.rollout import Rollout
 
-CHOICES = ("none", "augment", "loss", "both")
+CHOICES = ("none", "augment", "swap", "loss", "both")
 """What ``Config.symmetry`` may be."""
 
 PREFIX = "mirror_"
@@ -97,6 +99,22 @@ def augmented(mb: dict[str, Tensor], mirror: Mirror) -> dict[str, Tensor]:
         **{name: mb[name] for name in _COPIED},
     }  # fmt: skip
     return {name: torch.cat((mb[name], image)) for name, image in images.items()}
+
+
+def of_pass(
+    batch: dict[str, Tensor], mirror: Mirror | None, symmetry: str, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Return what one pass over a batch sees: with ``swap`` a random half of the rows mirrored, else all as they are."""
+    if symmetry != "swap":
+        return batch
+    assert mirror is not None, "symmetry: the agent has no mirror"
+    turned = torch.rand(len(batch["u"]), 1, generator=generator, device=batch["u"].device) < 0.5
+    images = {
+        "obs": batch[PREFIX + "obs"], "critic_obs": batch[PREFIX + "critic_obs"], "u": mirror.action(batch["u"]),
+        "mean": mirror.action(batch["mean"]), "std": batch["std"][..., mirror.action.index],
+    }  # fmt: skip
+    mixed = {name: torch.where(turned, image, batch[name]) for name, image in images.items()}
+    return {name: mixed.get(name, x) for name, x in batch.items() if not name.startswith(PREFIX)}
 
 
 def mirror_loss(mean: Tensor, mean_of_image: Tensor, mirror: Mirror) -> Tensor:

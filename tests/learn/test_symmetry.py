@@ -97,7 +97,36 @@ def test_the_loss_of_an_augmented_batch_is_that_of_both_halves() -> None:
     assert float(parts["entropy"]) == pytest.approx(float(alone["entropy"]))
 
 
-@pytest.mark.parametrize(("choice", "factor"), [("augment", 0.5), ("loss", 0.2), ("both", 0.2)])
+def test_a_pass_sees_a_random_half_of_the_samples_as_their_images() -> None:
+    cfg = replace(SMALL, symmetry="swap")
+    agent, batch = collected(cfg)
+    seen = symmetry.of_pass(batch, agent.mirror, "swap", agent.generator)
+    turned = seen["u"][:, 0] == -batch["u"][:, 0]
+    assert 0.4 < float(turned.float().mean()) < 0.6
+    for name in ("obs", "critic_obs"):
+        images = torch.where(turned.unsqueeze(-1), batch[f"mirror_{name}"], batch[name])
+        assert torch.equal(seen[name], images)
+    assert torch.equal(seen["mean"], torch.where(turned.unsqueeze(-1), -batch["mean"], batch["mean"]))
+    for name in ("log_prob", "ret", "advantage", "value", "std"):
+        assert torch.equal(seen[name], batch[name])
+    assert not any(name.startswith("mirror_") for name in seen)
+    again = symmetry.of_pass(batch, agent.mirror, "swap", agent.generator)
+    assert not torch.equal(again["u"], seen["u"])
+    assert symmetry.of_pass(batch, agent.mirror, "augment", agent.generator) is batch
+
+
+def test_deviations_go_to_their_images_without_a_sign() -> None:
+    mirror = symmetry.Mirror({}, symmetry.Image(torch.tensor([1, 0]), torch.tensor([-1.0, -1.0])))
+    batch = {name: torch.tensor([[1.0, 2.0]]).expand(64, 2) for name in ("u", "mean", "std")}
+    batch |= {f"{m}{name}": torch.zeros(64, 1) for m in ("", "mirror_") for name in ("obs", "critic_obs")}
+    seen = symmetry.of_pass(batch, mirror, "swap", torch.Generator().manual_seed(0))
+    turned = seen["u"][:, 0] < 0.0
+    assert turned.any() and not turned.all()
+    assert torch.equal(seen["std"][turned], torch.tensor([[2.0, 1.0]]).expand(int(turned.sum()), 2))
+    assert torch.equal(seen["mean"][turned], torch.tensor([[-2.0, -1.0]]).expand(int(turned.sum()), 2))
+
+
+@pytest.mark.parametrize(("choice", "factor"), [("augment", 0.5), ("swap", 0.5), ("loss", 0.2), ("both", 0.2)])
 def test_learning_with_symmetry_gives_a_more_symmetric_policy(tmp_path: Path, choice: str, factor: float) -> None:
     def asymmetry(which: str) -> float:
         cfg = replace(SMALL, total_steps=20 * 16 * 64, symmetry=which, symmetry_coef=5.0, seed=2)
