@@ -104,7 +104,7 @@ def augmented(mb: dict[str, Tensor], mirror: Mirror) -> dict[str, Tensor]:
 def of_pass(
     batch: dict[str, Tensor], mirror: Mirror | None, symmetry: str, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Return what one pass over a batch sees: with ``swap`` a random half of the rows mirrored, else all as they are."""
+    """Return what one pass over a batch sees: with ``swap`` a random half of its rows mirrored, else the batch."""
     if symmetry != "swap":
         return batch
     assert mirror is not None, "symmetry: the agent has no mirror"
