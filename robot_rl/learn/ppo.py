@@ -218,7 +218,7 @@ def as_batch(agent: Agent, rollout: Rollout, cfg: Config) -> dict[str, Tensor]:
     }  # fmt: skip
     if cfg.symmetry != "none":
         assert agent.mirror is not None, "symmetry: the agent has no mirror"
-        batch |= symmetry.images(agent.mirror, rollout, cfg.actor_obs, agent.actor.norm, agent.critic.norm)
+        batch |= symmetry.images(agent.mirror, rollout, cfg.actor_obs, agent.actor, agent.critic)
     require_finite(batch)
     batch["log_prob"] = gsde.log_prob(batch["u"], batch["mean"], batch["std"])
     return batch

@@ -3,7 +3,7 @@
 *Augmentation*: each minibatch is doubled by its mirror image; the images copy old log-probability,
 advantage and return of their originals. Their first ratio is therefore 1 only where the policy is symmetric already.
 *Swapping*, our own, is the same in the mean at half the cost: in each pass a random half of the samples is exchanged
-for its images.
+for its images. Their KL, which steers the learning rate, is from what the policy would have done there.
 *Mirror loss* (Yu et al. 2018, arXiv:1801.08093): ``|mean(mirror(s)) - mirror(mean(s))|^2``, the second term constant.
 KL and entropy are those of the originals, with swapping those of what a pass sees.
 
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from robot_rl.hardware.symmetry import Reflection, Reflections
-from robot_rl.learn.nets import Normaliser
+from robot_rl.learn.nets import Actor, Critic
 from robot_rl.learn.rollout import Rollout
 
 CHOICES = ("none", "augment", "swap", "loss", "both")
@@ -73,23 +73,25 @@ def make_mirror(reflections: Reflections, sizes: dict[str, int], device: torch.d
     return Mirror({name: image(r) for name, r in reflections.obs.items()}, image(reflections.action))
 
 
-def images(
-    mirror: Mirror, rollout: Rollout, group: str, norm: Normaliser, critic_norm: Normaliser
-) -> dict[str, Tensor]:
-    """Return the mirrored, normalised observations of a rollout as columns of its batch, each (T*N, D).
+def images(mirror: Mirror, rollout: Rollout, group: str, actor: Actor, critic: Critic) -> dict[str, Tensor]:
+    """Return columns of a batch that belong to the images of a rollout.
 
     Args:
         mirror: How observations are mirrored.
         rollout: Raw observations.
         group: What the actor sees.
-        norm: The actor's normaliser.
-        critic_norm: The critic's.
+        actor: Its normaliser, and what it would have done.
+        critic: Its normaliser.
+
+    Returns:
+        Normalised observations ``obs`` and ``critic_obs``, (T*N, D), ``mean`` and ``std`` of u there, (T*N, A); each
+        name begins with ``PREFIX``.
     """
     obs, critic_obs = rollout.obs[group].flatten(0, 1), rollout.critic_obs.flatten(0, 1)
-    return {
-        PREFIX + "obs": norm(mirror.obs[group](obs)),
-        PREFIX + "critic_obs": critic_norm(mirror.obs[rollout.critic_group](critic_obs)),
-    }
+    seen = actor.norm(mirror.obs[group](obs))
+    mean, std = actor.distribution(seen)
+    critic_seen = critic.norm(mirror.obs[rollout.critic_group](critic_obs))
+    return {PREFIX + "obs": seen, PREFIX + "critic_obs": critic_seen, PREFIX + "mean": mean, PREFIX + "std": std}
 
 
 def augmented(mb: dict[str, Tensor], mirror: Mirror) -> dict[str, Tensor]:
@@ -109,10 +111,8 @@ def of_pass(
         return batch
     assert mirror is not None, "symmetry: the agent has no mirror"
     turned = torch.rand(len(batch["u"]), 1, generator=generator, device=batch["u"].device) < 0.5
-    images = {
-        "obs": batch[PREFIX + "obs"], "critic_obs": batch[PREFIX + "critic_obs"], "u": mirror.action(batch["u"]),
-        "mean": mirror.action(batch["mean"]), "std": batch["std"][..., mirror.action.index],
-    }  # fmt: skip
+    images = {name: batch[PREFIX + name] for name in ("obs", "critic_obs", "mean", "std")}
+    images["u"] = mirror.action(batch["u"])
     mixed = {name: torch.where(turned, image, batch[name]) for name, image in images.items()}
     return {name: mixed.get(name, x) for name, x in batch.items() if not name.startswith(PREFIX)}
 
