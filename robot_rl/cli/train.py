@@ -64,7 +64,7 @@ class Args:
     memory: str | None = None
     """none, gru or lstm: what the policy remembers with, where symmetry is none; the recipe's own by default."""
     symmetry: str | None = None
-    """none, augment, swap, loss or both: what is learnt from mirror images; the recipe's own by default."""
+    """none, augment, loss or both: what is learnt from mirror images; the recipe's own by default."""
     teacher: Path | None = None
     """Whom a student learns from: a run's folder or a checkpoint; the newest run of the recipe's teacher by default."""
     out: Path | None = None

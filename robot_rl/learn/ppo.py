@@ -63,7 +63,7 @@ class Config:
     mean_bound_coef: float = 1e-2
     """Weight of that penalty, on the squared excess."""
     symmetry: str = "none"
-    """Left and right: none, augment (mirrored samples), swap (half of them mirrored), loss (mirror loss), both."""
+    """Left and right: none, augment (mirrored samples), loss (mirror loss) or both."""
     symmetry_coef: float = 1.0
     """Weight of the mirror loss."""
     rnd: rnd.Config | None = None
@@ -218,7 +218,7 @@ def as_batch(agent: Agent, rollout: Rollout, cfg: Config) -> dict[str, Tensor]:
     }  # fmt: skip
     if cfg.symmetry != "none":
         assert agent.mirror is not None, "symmetry: the agent has no mirror"
-        batch |= symmetry.images(agent.mirror, rollout, cfg.actor_obs, agent.actor, agent.critic)
+        batch |= symmetry.images(agent.mirror, rollout, cfg.actor_obs, agent.actor.norm, agent.critic.norm)
     require_finite(batch)
     batch["log_prob"] = gsde.log_prob(batch["u"], batch["mean"], batch["std"])
     return batch
@@ -247,7 +247,7 @@ def losses(agent: Agent, mb: dict[str, Tensor], cfg: Config) -> tuple[Tensor, di
     bound = (mean.abs() - cfg.mean_bound).clamp(min=0.0).square().sum(-1).mean()
     loss = policy + cfg.value_coef * value - cfg.entropy_coef * entropy + cfg.mean_bound_coef * bound
     parts = {"policy_loss": policy, "value_loss": value, "entropy": entropy, "mean_bound": bound}
-    if agent.mirror is not None and symmetry.PREFIX + "obs" in mb:
+    if agent.mirror is not None and cfg.symmetry != "none":
         image = means[rows:] if len(means) > rows else agent.actor.distribution(mb["mirror_obs"])[0]
         parts["asymmetry"] = asymmetry = symmetry.mirror_loss(mean, image, agent.mirror)
         loss = loss + cfg.symmetry_coef * asymmetry if cfg.symmetry in ("loss", "both") else loss
@@ -270,8 +270,7 @@ def update(agent: Agent, batch: dict[str, Tensor], cfg: Config) -> dict[str, flo
     closed = ppo_fused.fits(*nets)
     flat = [fused.gather(net) for net in nets] if closed else []
     for _ in range(cfg.epochs):
-        seen = symmetry.of_pass(batch, agent.mirror, cfg.symmetry, agent.generator)
-        for mb in minibatches(seen, cfg.minibatches, agent.generator):
+        for mb in minibatches(batch, cfg.minibatches, agent.generator):
             parts = _gradients(agent, mb, cfg, closed=closed)
             grads = flat or [p.grad for net in nets for p in net.parameters() if p.grad is not None]
             agent.ranks.mean_([*grads, *parts.values()])
@@ -280,19 +279,20 @@ def update(agent: Agent, batch: dict[str, Tensor], cfg: Config) -> dict[str, flo
                 torch.nn.utils.clip_grad_norm_(net.parameters(), cfg.max_grad_norm) for net in nets
             ]
             parts |= {"actor_grad": norms[0], "critic_grad": norms[1]}
-            names, values = list(parts), torch.stack(list(parts.values()))
-            if not bool(values.isfinite().all()):
+            names, seen = list(parts), torch.stack(list(parts.values()))
+            if not bool(seen.isfinite().all()):
                 require_finite(parts)
             agent.optimiser.step()
             with torch.no_grad():
                 agent.actor.log_std.clamp_(*cfg.log_std_range)
-            sums, count = values + sums, count + 1
+            sums, count = seen + sums, count + 1
     explained = 1.0 - (batch["ret"] - batch["value"]).var() / (batch["ret"].var() + 1e-8)
     means = {f"loss/{name}": total / count for name, total in zip(names, sums.tolist(), strict=True)}
+    std = float(batch["std"].mean())
     return means | {
         "loss/explained_variance": float(explained),
         "loss/learning_rate": agent.optimiser.param_groups[0]["lr"],
-        "policy/std": float(batch["std"].mean()),
+        "policy/std": std,
     }
 
 

@@ -127,7 +127,7 @@ def _learn_policy(
 ) -> dict[str, Tensor]:
     """Fill the actor's gradients from the originals, B rows, and ``all_``, S rows; return the parts of its loss."""
     rows, count = len(mb["u"]), len(all_["u"])
-    mirrored = mirror is not None and symmetry.PREFIX + "obs" in mb
+    mirrored = mirror is not None and cfg.symmetry != "none"
     seen = torch.cat((mb["obs"], mb[symmetry.PREFIX + "obs"])) if mirrored and count == rows else all_["obs"]
     tape = run(actor.mlp, seen)
     means = tape[-1][:count]

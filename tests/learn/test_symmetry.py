@@ -97,39 +97,7 @@ def test_the_loss_of_an_augmented_batch_is_that_of_both_halves() -> None:
     assert float(parts["entropy"]) == pytest.approx(float(alone["entropy"]))
 
 
-def test_a_pass_sees_a_random_half_of_the_samples_as_their_images() -> None:
-    cfg = replace(SMALL, symmetry="swap")
-    agent, batch = collected(cfg)
-    seen = symmetry.of_pass(batch, agent.mirror, "swap", agent.generator)
-    turned = seen["u"][:, 0] == -batch["u"][:, 0]
-    assert 0.4 < float(turned.float().mean()) < 0.6
-    for name in ("obs", "critic_obs", "mean", "std"):
-        images = torch.where(turned.unsqueeze(-1), batch[f"mirror_{name}"], batch[name])
-        assert torch.equal(seen[name], images)
-    for name in ("log_prob", "ret", "advantage", "value"):
-        assert torch.equal(seen[name], batch[name])
-    assert not any(name.startswith("mirror_") for name in seen)
-    again = symmetry.of_pass(batch, agent.mirror, "swap", agent.generator)
-    assert not torch.equal(again["u"], seen["u"])
-    assert symmetry.of_pass(batch, agent.mirror, "augment", agent.generator) is batch
-
-
-def test_the_kl_of_a_pass_is_that_of_the_policy_as_it_was() -> None:
-    """Of images too: before any step it is 0, however lopsided the policy is."""
-    cfg = replace(SMALL, symmetry="swap")
-    agent, batch = collected(cfg)
-    with torch.no_grad():
-        agent.actor.mlp.linears()[-1].bias.fill_(0.5)
-        mean, std = agent.actor.distribution(batch["obs"])
-        image, image_std = agent.actor.distribution(batch["mirror_obs"])
-    batch |= {"mean": mean, "std": std, "mirror_mean": image, "mirror_std": image_std}
-    seen = symmetry.of_pass(batch, agent.mirror, "swap", agent.generator)
-    _, parts = ppo.losses(agent, seen, cfg)
-    assert float(parts["kl"]) < 1e-6
-    assert float((image + mean).abs().mean()) > 0.5  # not what the mirror makes of the original
-
-
-@pytest.mark.parametrize(("choice", "factor"), [("augment", 0.5), ("swap", 0.5), ("loss", 0.2), ("both", 0.2)])
+@pytest.mark.parametrize(("choice", "factor"), [("augment", 0.5), ("loss", 0.2), ("both", 0.2)])
 def test_learning_with_symmetry_gives_a_more_symmetric_policy(tmp_path: Path, choice: str, factor: float) -> None:
     def asymmetry(which: str) -> float:
         cfg = replace(SMALL, total_steps=20 * 16 * 64, symmetry=which, symmetry_coef=5.0, seed=2)
