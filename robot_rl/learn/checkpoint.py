@@ -10,6 +10,7 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -64,6 +65,12 @@ def load(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is no whole checkpoint: {error}") from error
     except ValueError as error:
         raise ValueError(f"{path} is no whole checkpoint: {error}") from error
+
+
+def settings(tree: Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
+    """Return the settings of the dataclass ``kind`` that a checkpoint holds; its lists are tuples."""
+    names = {f.name for f in fields(kind)}
+    return {name: tuple(x) if isinstance(x, list) else x for name, x in tree["config"].items() if name in names}
 
 
 def numbered(folder: Path, iteration: int) -> Path:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -206,11 +206,7 @@ def unpack(
     tree: dict[str, Any], cfg: Config | None = None, device: torch.device | str = "cpu"
 ) -> tuple[Student, Config]:
     """Rebuild the student; ``cfg`` replaces the stored settings, where given."""
-    names = {f.name for f in fields(Config)}
-    stored: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in tree["config"].items() if k in names
-    }
-    cfg = cfg or Config(**stored)
+    cfg = cfg or Config(**checkpoint.settings(tree, Config))
     student = make_student(cfg, tree["sizes"], device)
     student.actor.load_state_dict(tree["actor"])
     student.optimiser.load_state_dict(tree["optimiser"])

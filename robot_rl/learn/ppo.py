@@ -16,7 +16,7 @@ Shapes: T time · N environments · B minibatch · D observation · A actions.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -331,10 +331,7 @@ def pack(agent: Agent, cfg: Config) -> dict[str, Any]:
 
 def unpack(tree: dict[str, Any], cfg: Config | None = None, device: torch.device | str = "cpu") -> tuple[Agent, Config]:
     """Rebuild the agent; ``cfg`` replaces the stored settings, where given."""
-    names = {f.name for f in fields(Config)}
-    stored: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in tree["config"].items() if k in names
-    }
+    stored = checkpoint.settings(tree, Config)
     stored["rnd"] = rnd.read_config(stored.get("rnd"))
     cfg = cfg or Config(**stored)
     if (cfg.rnd is None) != (tree.get("rnd") is None):

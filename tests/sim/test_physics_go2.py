@@ -7,10 +7,14 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
+from robot_rl import zoo
 from robot_rl.contract.state import JointTarget, RobotState
 from robot_rl.hardware.robot import Robot, load_robot
+from robot_rl.sim.env import make_env
 from robot_rl.sim.physics import Physics
+from tests.sim.conftest import backends
 
 Build = Callable[..., Physics]
 HEIGHT_M, FOOT_RADIUS_M = 0.29, 0.022
@@ -160,3 +164,19 @@ def test_a_heavier_copy_leaves_the_others_as_they_were(go2: Robot, build: Build)
     mixed = wave(varied, range(10))
     np.testing.assert_allclose(mixed.joint_pos[0], light.joint_pos[0], atol=1e-4)
     assert np.abs(mixed.joint_pos[1] - light.joint_pos[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("physics", backends())
+@pytest.mark.parametrize("name", ["go2_velocity", "cartpole_swingup"])
+def test_a_task_runs_unchanged(name: str, physics: str) -> None:
+    """With all its noise, pushes, delays and randomisation, episodes end and begin anew, and nothing is infinite."""
+    task = dataclasses.replace(zoo.load("sim", f"tasks/{name}").task(), episode_s=0.2)
+    env = make_env(task, num_envs=4, seed=0, physics=physics)
+    obs, ended = env.reset(), 0
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(25):
+        step = env.step(torch.rand(4, env.num_actions, generator=generator) * 2.0 - 1.0)
+        obs, ended = step.obs, ended + int(step.truncated.sum())
+        assert all(bool(x.isfinite().all()) and x.dtype == torch.float32 for x in (*obs.values(), step.reward))
+    assert ended == 8 and {group: x.shape[-1] for group, x in obs.items()} == env.obs_sizes
+    env.close()
