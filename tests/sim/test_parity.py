@@ -89,7 +89,7 @@ def both(
 
 def test_every_robot_of_ours_is_driven_here() -> None:
     """A robot that joins hardware/ gets a case in this file, at least one without contact."""
-    assert zoo.names("hardware") == ["cartpole", "go2"]
+    assert zoo.names("hardware") == ["cartpole", "go2", "panda"]
 
 
 @pytest.mark.parametrize("name", backends())
@@ -102,6 +102,15 @@ def test_cartpole_swings_alike(name: str) -> None:
     effort[:, :, 0] = 10.0 * np.sin(2.0 * np.pi * rate * TICK_S * np.arange(ticks)[:, None] + phase)
     start = {"joint_pos": np.stack((np.zeros(N), np.linspace(2.5, 3.6, N)), axis=1)}
     require(*both(robot, name, start, np.zeros((ticks, N, 2)), effort), {"joint_pos": 5e-4, "joint_vel": 2e-3})
+
+
+@pytest.mark.parametrize("name", backends())
+def test_panda_moves_alike(name: str) -> None:
+    """A second of all joints swinging by 0.3 rad; one finger is driven by 1 cm and the other follows."""
+    robot = load_robot("panda")
+    pos = waves(robot, 50, 0.3)
+    pos[:, :, 7] = 0.025 + (pos[:, :, 7] - robot.default_pos[7]) / 30.0
+    require(*both(robot, name, {}, pos), {"joint_pos": 1e-4, "joint_vel": 2e-3})
 
 
 @pytest.mark.parametrize("name", backends())
