@@ -4,8 +4,9 @@ Why by hand: on one CPU thread a loop of small autograd graphs costs more than t
 Stacked products, one flat parameter (so Adam and the target average are one call each) and no tape come close to
 the cost of the products alone. The slow path, a loop of ``nn.Sequential``, is the test's reference.
 
-One member: Linear, LayerNorm, ReLU per hidden layer, then Linear to one number (Ball et al. 2023, arXiv
-2302.02948: LayerNorm bounds how far a critic can extrapolate, |Q| <= |w| sqrt(H) + |b|).
+One member: Linear, dropout, LayerNorm, ReLU per hidden layer, then Linear to one number (Ball et al. 2023, arXiv
+2302.02948: LayerNorm bounds how far a critic can extrapolate, |Q| <= |w| sqrt(H) + |b|; Hiraoka et al. 2022, arXiv
+2110.02034: the order, with dropout before LayerNorm). Both are optional.
 
 Knows: layouts, forward, backward. Does not know: targets, actors, optimisers.
 
@@ -20,6 +21,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from robot_rl.learn.dropout import Drops
 
 EPS = 1e-5
 """Added to the variance in LayerNorm, as in ``torch.nn.LayerNorm``."""
@@ -66,7 +69,7 @@ class Tape(NamedTuple):
     """What the backward pass needs of one hidden layer."""
 
     x: Tensor  # input (E, B, in)
-    h: Tensor  # before LayerNorm
+    h: Tensor  # before LayerNorm, dropped units at zero
     y: Tensor  # normalised, before gain and shift
     mean: Tensor
     rstd: Tensor
@@ -117,12 +120,21 @@ def pick(layers: list[Layer], members: Tensor) -> list[Layer]:
     ]
 
 
-def evaluate(layers: list[Layer], x: Tensor, tape: list[Tape] | None = None) -> Tensor:
-    """Return the values of ``x`` (B, I) under every member, (E, B); record on ``tape`` where one is given."""
-    e = layers[0].weight.shape[0]
+def evaluate(layers: list[Layer], x: Tensor, tape: list[Tape] | None = None, *, drops: Drops | None = None) -> Tensor:
+    """Return the values of ``x`` (B, I) under every member, (E, B).
+
+    Args:
+        layers: The members.
+        x: Inputs.
+        tape: Gets what ``backward`` needs; None records nothing.
+        drops: Which units sit out; None is none.
+    """
+    e, scale = layers[0].weight.shape[0], 1.0 if drops is None else drops.scale
     h = x.expand(e, *x.shape)  # (E, B, I)
-    for layer in layers[:-1]:
-        pre = torch.baddbmm(layer.bias, h, layer.weight)  # (E, B, H)
+    for index, layer in enumerate(layers[:-1]):
+        pre = torch.baddbmm(layer.bias, h, layer.weight, beta=scale, alpha=scale)  # (E, B, H)
+        if drops is not None:
+            pre.view(-1).index_fill_(0, drops.at[index], 0.0)
         y, mean, rstd, z = pre, pre, pre, pre
         if layer.gain is not None and layer.shift is not None:
             y, mean, rstd = torch.native_layer_norm(pre, pre.shape[-1:], None, None, EPS)
@@ -134,7 +146,9 @@ def evaluate(layers: list[Layer], x: Tensor, tape: list[Tape] | None = None) -> 
     return torch.baddbmm(layers[-1].bias, h, layers[-1].weight).squeeze(-1)  # (E, B)
 
 
-def backward(layers: list[Layer], tape: list[Tape], dq: Tensor, grads: list[Layer] | None) -> Tensor:
+def backward(
+    layers: list[Layer], tape: list[Tape], dq: Tensor, grads: list[Layer] | None, *, drops: Drops | None = None
+) -> Tensor:
     """Propagate ``dq`` (E, B) back; write parameter gradients into ``grads`` and return that of the first ``h``.
 
     Args:
@@ -142,11 +156,12 @@ def backward(layers: list[Layer], tape: list[Tape], dq: Tensor, grads: list[Laye
         tape: What it recorded.
         dq: Gradient of the loss by the values, (E, B).
         grads: Views to overwrite with the gradients by the parameters; None skips them.
+        drops: Those that ``evaluate`` was given.
 
     Returns:
         The gradient by the first hidden pre-activation, (E, B, H); ``input_gradient`` takes it to the input.
     """
-    dh = dq.unsqueeze(-1)  # (E, B, 1)
+    dh, scale = dq.unsqueeze(-1), 1.0 if drops is None else drops.scale  # (E, B, 1)
     for index in range(len(layers) - 1, 0, -1):
         layer, record = layers[index], tape[index - 1]
         if grads is not None:
@@ -165,8 +180,13 @@ def backward(layers: list[Layer], tape: list[Tape], dq: Tensor, grads: list[Laye
                 torch.sum(dz * record.y, 1, keepdim=True, out=gain)
                 torch.sum(dz, 1, keepdim=True, out=shift)
             dz = torch.ops.aten.native_layer_norm_backward(
-                dz * below.gain, record.h, dz.shape[-1:], record.mean, record.rstd, None, None, [True, False, False]
-            )[0]
+                dz * (below.gain * scale), record.h, dz.shape[-1:], record.mean, record.rstd, None, None,
+                [True, False, False],
+            )[0]  # fmt: skip
+            if drops is not None:
+                dz.view(-1).index_fill_(0, drops.at[index - 1], 0.0)
+        elif drops is not None:
+            dz.mul_(scale)  # a dropped unit is zero behind its ReLU: its gradient is, already
         dh = dz
     if grads is not None:
         _write(grads[0], tape[0].x, dh)
@@ -178,19 +198,21 @@ def _write(grad: Layer, x: Tensor, dh: Tensor) -> None:
     torch.sum(dh, 1, keepdim=True, out=grad.bias)
 
 
-def regress(layers: list[Layer], grads: list[Layer], x: Tensor, y: Tensor) -> Tensor:
+def regress(layers: list[Layer], grads: list[Layer], x: Tensor, y: Tensor, *, drops: Drops | None = None) -> Tensor:
     """Write into ``grads`` the gradient of ``sum_i mean_b (Q_i(x_b) - y_b)^2`` and return the values (E, B).
 
     The sum over members, mean over the batch is REDQ's joint loss (Chen et al. 2021, arXiv 2101.05982, eq. 1
     times N): each member learns as if it were alone.
     """
     tape: list[Tape] = []
-    q = evaluate(layers, x, tape)
-    backward(layers, tape, (q - y) * (2.0 / y.shape[0]), grads)
+    q = evaluate(layers, x, tape, drops=drops)
+    backward(layers, tape, (q - y) * (2.0 / y.shape[0]), grads, drops=drops)
     return q
 
 
-def action_gradient(layers: list[Layer], x: Tensor, num_actions: int, *, reduce: str) -> tuple[Tensor, Tensor]:
+def action_gradient(
+    layers: list[Layer], x: Tensor, num_actions: int, *, reduce: str, drops: Drops | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the reduced value (B,) and its gradient by the action, the last ``num_actions`` columns of ``x``.
 
     Args:
@@ -198,12 +220,13 @@ def action_gradient(layers: list[Layer], x: Tensor, num_actions: int, *, reduce:
         x: Observation and action, (B, I).
         num_actions: A.
         reduce: ``mean`` over members (REDQ, RLPD) or ``min`` (SAC).
+        drops: Which units sit out.
 
     Returns:
         Values (B,) and gradients (B, A).
     """
     tape: list[Tape] = []
-    q = evaluate(layers, x, tape)  # (E, B)
+    q = evaluate(layers, x, tape, drops=drops)  # (E, B)
     if reduce == "mean":
         value, share = q.mean(0), torch.full_like(q, 1.0 / q.shape[0])
     elif reduce == "min":
@@ -211,6 +234,6 @@ def action_gradient(layers: list[Layer], x: Tensor, num_actions: int, *, reduce:
         share = torch.zeros_like(q).scatter_(0, lowest.unsqueeze(0), 1.0)
     else:
         raise ValueError(f"reduce is {reduce!r}; the choices are 'mean' and 'min'")
-    dh = backward(layers, tape, share, None)  # (E, B, H)
+    dh = backward(layers, tape, share, None, drops=drops)  # (E, B, H)
     columns = layers[0].weight[:, -num_actions:]  # (E, A, H)
     return value, torch.bmm(dh, columns.transpose(1, 2)).sum(0)  # (B, A)

@@ -1,9 +1,10 @@
 """RLPD: soft actor-critic with prior data, a LayerNorm critic ensemble and many updates per step.
 
 Ball et al. 2023, arXiv 2302.02948 (symmetric sampling, LayerNorm); Chen et al. 2021, arXiv 2101.05982 (REDQ: minimum
-over a random subset in the target, mean in the actor); Haarnoja et al. 2018, arXiv 1812.05905 (SAC, temperature).
-``critics=2, subset=2, layer_norm=False, utd=1, actor_reduce="min"`` is plain SAC; ``exploration="gsde"`` gives either
-state-dependent noise (Raffin et al. 2021, arXiv 2005.05719; a fresh matrix per minibatch, as the deviations move).
+over a random subset in the target, mean in the actor); Haarnoja et al. 2018, arXiv 1812.05905 (SAC, temperature);
+Hiraoka et al. 2022, arXiv 2110.02034 (DroQ: few critics with dropout, active wherever a critic is asked).
+``critics=2, subset=2, layer_norm=False, utd=1, actor_reduce="min"`` is plain SAC; ``exploration="gsde"`` gives any of
+them state-dependent noise (Raffin et al. 2021, arXiv 2005.05719; a fresh matrix per minibatch, as the deviations move).
 For fine-tuning a released policy: the actor starts *at* that policy (same plain MLP, small deviation), the critics
 warm up before it may move, and an optional anchor keeps it near the start.
 
@@ -21,15 +22,17 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from robot_rl.data.replay import Replay, sample_symmetric
-from robot_rl.learn import fused
-from robot_rl.learn.ensemble import Shape, action_gradient, evaluate, init_ensemble, pick, regress, split
+from robot_rl.learn import dropout, fused
+from robot_rl.learn.agent import Agent
+from robot_rl.learn.dropout import Drops
+from robot_rl.learn.ensemble import Layer, Shape, action_gradient, evaluate, init_ensemble, pick, regress, split
 from robot_rl.learn.nets import DenseNet
 from robot_rl.learn.squashed import Actor
 from robot_rl.learn.squashed_fused import sample
@@ -44,6 +47,8 @@ class Config:
     """Critics in the minimum of the target, drawn anew for each update."""
     hidden: tuple[int, ...] = (256, 256)
     layer_norm: bool = True
+    dropout: float = 0.0
+    """Probability with which a hidden unit of a critic sits out, in the target and for the actor too (DroQ)."""
     utd: int = 20
     """Critic updates per block; the actor and the temperature take one step at the end of a block."""
     batch: int = 256
@@ -112,6 +117,8 @@ class Config:
             raise ValueError(f"subset is {self.subset}; it must lie in [1, critics = {self.critics}]")
         if self.actor_reduce not in ("mean", "min"):
             raise ValueError(f"actor_reduce is {self.actor_reduce!r}; the choices are 'mean' and 'min'")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"dropout is {self.dropout}; it must lie in [0, 1)")
         if self.batch % 2:
             raise ValueError(f"batch is {self.batch}; it must be even, to have a prior half and a new half")
         for name in ("sde_every", "segment"):
@@ -134,62 +141,6 @@ class Batch(NamedTuple):
     """(U*B, D)"""
     terminated: Tensor
     """1 where the episode ended in a terminal state (time-outs are 0), (U*B,)."""
-
-
-@dataclass(slots=True)
-class Agent:
-    """All that learning changes. ``snapshot`` and ``restore`` carry it over a crash exactly."""
-
-    actor: Actor
-    start: Actor
-    """The actor before learning; the anchor."""
-    shape: Shape
-    critics: nn.Parameter
-    """(P,)"""
-    targets: Tensor
-    """(P,)"""
-    log_temperature: nn.Parameter
-    obs_mean: Tensor
-    obs_scale: Tensor
-    """1 over the deviation, (D,)."""
-    actor_adam: torch.optim.Adam
-    critic_adam: torch.optim.Adam
-    temperature_adam: torch.optim.Adam
-    generator: torch.Generator
-    critic_updates: int = 0
-    actor_updates: int = 0
-    noise: Tensor | None = None
-    """gSDE: what the environments explore with until the next draw, standard normal, (N, F, A)."""
-
-    def snapshot(self) -> dict[str, Any]:
-        """Return the state as a tree of tensors and numbers."""
-        return {
-            "actor": dict(self.actor.state_dict()),
-            "start": dict(self.start.state_dict()),
-            "tensors": {name: getattr(self, name).detach() for name in _TENSORS},
-            "adam": {name: getattr(self, f"{name}_adam").state_dict() for name in _ADAMS},
-            "generator": self.generator.get_state(),
-            "critic_updates": self.critic_updates,
-            "actor_updates": self.actor_updates,
-            "noise": self.noise,
-        }
-
-    @torch.no_grad()
-    def restore(self, tree: dict[str, Any]) -> None:
-        """Continue from a state that ``snapshot`` returned."""
-        self.actor.load_state_dict(tree["actor"])
-        self.start.load_state_dict(tree["start"])
-        for name in _TENSORS:
-            getattr(self, name).copy_(tree["tensors"][name])
-        for name in _ADAMS:
-            getattr(self, f"{name}_adam").load_state_dict(tree["adam"][name])
-        self.generator.set_state(tree["generator"])
-        self.critic_updates, self.actor_updates = tree["critic_updates"], tree["actor_updates"]
-        self.noise = tree.get("noise")  # absent in checkpoints of before gSDE
-
-
-_TENSORS = ("critics", "targets", "log_temperature", "obs_mean", "obs_scale")
-_ADAMS = ("actor", "critic", "temperature")
 
 
 def make_agent(
@@ -277,11 +228,13 @@ def update(agent: Agent, batch: Batch, cfg: Config) -> dict[str, float]:
     bonus = entropy_cost * agent.log_temperature.detach().exp() if cfg.backup_entropy else torch.zeros(rows)
     mask = cfg.discount * (1.0 - batch.terminated)
     loss = value = torch.zeros(())
+    left_out = _drops(agent, cfg, members=cfg.critics, rows=size, passes=cfg.utd)
+    left_out_next = _drops(agent, cfg, members=cfg.subset, rows=size, passes=cfg.utd)
     for u in range(cfg.utd):
         at = slice(u * size, (u + 1) * size)
-        next_q = _subset_min(targets, next_x[at], cfg, agent.generator)
+        next_q = _subset_min(targets, next_x[at], cfg, left_out_next[u], agent.generator)
         y = torch.addcmul(batch.reward[at], mask[at], next_q - bonus[at])  # (B,)
-        q = regress(layers, grads, x[at], y)
+        q = regress(layers, grads, x[at], y, drops=left_out[u])
         if cfg.grad_clip > 0.0:
             nn.utils.clip_grad_norm_([agent.critics], cfg.grad_clip)
         agent.critic_adam.step()
@@ -305,22 +258,29 @@ def _prepare(agent: Agent, batch: Batch, minibatches: int) -> tuple[Tensor, Tens
     return x, log_prob, next_x
 
 
-def _subset_min(targets: list[Any], next_x: Tensor, cfg: Config, generator: torch.Generator) -> Tensor:
+def _drops(agent: Agent, cfg: Config, *, members: int, rows: int, passes: int) -> list[Drops] | list[None]:
+    return dropout.draw(cfg.dropout, cfg.hidden, members=members, rows=rows, passes=passes, generator=agent.generator)
+
+
+def _subset_min(
+    targets: list[Layer], next_x: Tensor, cfg: Config, drops: Drops | None, generator: torch.Generator
+) -> Tensor:
     """Minimum over M critics drawn without replacement, once for the whole minibatch (REDQ, algorithm 1), (B,)."""
     if cfg.subset < cfg.critics:
         targets = pick(targets, torch.randperm(cfg.critics, generator=generator)[: cfg.subset])
-    return evaluate(targets, next_x).amin(0)
+    return evaluate(targets, next_x, drops=drops).amin(0)
 
 
 @torch.no_grad()
-def _improve(agent: Agent, obs: Tensor, x: Tensor, layers: list[Any], cfg: Config) -> dict[str, float]:
+def _improve(agent: Agent, obs: Tensor, x: Tensor, layers: list[Layer], cfg: Config) -> dict[str, float]:
     """One step of the actor on ``alpha log pi - Q / scale + anchor |a - a_start|^2`` and one of the temperature."""
     rows, num_actions = len(obs), agent.actor.num_actions
     actor_obs = obs[:, : agent.actor.obs_size]
     drawn = sample(agent.actor, actor_obs, agent.actor.noise(rows, matrices=1, generator=agent.generator))
     q, dq = action_gradient(
-        layers, torch.cat((x[:, :-num_actions], drawn.action), -1), num_actions, reduce=cfg.actor_reduce
-    )
+        layers, torch.cat((x[:, :-num_actions], drawn.action), -1), num_actions, reduce=cfg.actor_reduce,
+        drops=_drops(agent, cfg, members=cfg.critics, rows=rows, passes=1)[0],
+    )  # fmt: skip
     scale = float(q.abs().mean()) + 1e-6 if cfg.scale_value else 1.0
     temperature = math.exp(float(agent.log_temperature))
     weight = cfg.anchor * 0.5 ** (agent.actor_updates / cfg.anchor_half_life)

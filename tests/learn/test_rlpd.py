@@ -1,18 +1,17 @@
-"""RLPD against a slow reference: a loop of ``nn.Sequential`` critics, autograd and ``torch.optim.Adam``."""
+"""The RLPD family against a slow reference, and against numbers worked out by hand."""
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from robot_rl.learn import checkpoint
 from robot_rl.learn.ensemble import Shape, evaluate, init_ensemble, split
-from robot_rl.learn.rlpd import Agent, Batch, Config, fix_statistics, make_agent, update
+from robot_rl.learn.rlpd import Batch, Config, fix_statistics, make_agent, update
+from tests.learn.plain_rlpd import Reference
 
 D, A = 7, 3
 SMALL = Config(critics=4, subset=2, hidden=(24, 16), utd=3, batch=10, actor_hidden=(20, 12), start_std=0.2)
@@ -26,103 +25,13 @@ def make_batch(rows: int, seed: int = 0) -> Batch:
     return Batch(obs, action, torch.randn(rows, generator=g), next_obs, terminated)
 
 
-def sequential(agent: Agent, flat: Tensor) -> list[nn.Sequential]:
-    """The members of ``flat`` as ordinary modules."""
-    members = []
-    for e in range(agent.shape.members):
-        modules: list[nn.Module] = []
-        for layer in split(flat, agent.shape):
-            linear = nn.Linear(*layer.weight.shape[1:])
-            linear.weight.data.copy_(layer.weight[e].T)
-            linear.bias.data.copy_(layer.bias[e, 0])
-            modules.append(linear)
-            if layer is not split(flat, agent.shape)[-1] and len(modules) < 3 * len(agent.shape.hidden):
-                if layer.gain is not None and layer.shift is not None:
-                    norm = nn.LayerNorm(layer.weight.shape[2])
-                    norm.weight.data.copy_(layer.gain[e, 0])
-                    norm.bias.data.copy_(layer.shift[e, 0])
-                    modules.append(norm)
-                modules.append(nn.ReLU())
-        members.append(nn.Sequential(*modules[: -1 if isinstance(modules[-1], nn.ReLU) else None]))
-    return members
-
-
-class Reference:
-    """The update written plainly, one minibatch and one critic at a time."""
-
-    def __init__(self, agent: Agent, cfg: Config) -> None:
-        self.cfg = cfg
-        self.critics = sequential(agent, agent.critics.detach())
-        self.targets = copy.deepcopy(self.critics)
-        self.actor, self.start = copy.deepcopy(agent.actor), copy.deepcopy(agent.start)
-        self.log_temperature = nn.Parameter(agent.log_temperature.detach().clone())
-        self.mean, self.scale = agent.obs_mean.clone(), agent.obs_scale.clone()
-        self.generator = torch.Generator()
-        self.generator.set_state(agent.generator.get_state())
-        self.critic_adam = torch.optim.Adam([p for q in self.critics for p in q.parameters()], lr=cfg.critic_lr)
-        self.actor_adam = torch.optim.Adam(self.actor.parameters(), lr=cfg.actor_lr)
-        self.temperature_adam = torch.optim.Adam([self.log_temperature], lr=cfg.temperature_lr)
-        self.actor_updates = 0
-
-    def value(self, critics: list[nn.Sequential], obs: Tensor, action: Tensor) -> Tensor:
-        x = torch.cat(((obs - self.mean) * self.scale, action), -1)
-        return torch.stack([q(x).squeeze(-1) for q in critics])
-
-    def target(self, batch: Batch, xi: Tensor) -> Tensor:
-        cfg = self.cfg
-        with torch.no_grad():
-            action, log_prob, _ = self.actor.sample(batch.next_obs, xi)
-            chosen = list(range(cfg.critics))
-            if cfg.subset < cfg.critics:
-                chosen = torch.randperm(cfg.critics, generator=self.generator)[: cfg.subset].tolist()
-            low = self.value([self.targets[i] for i in chosen], batch.next_obs, action).min(0).values
-            if cfg.backup_entropy:
-                low = low - self.log_temperature.exp() * log_prob
-            return batch.reward + cfg.discount * (1.0 - batch.terminated) * low
-
-    def update(self, batch: Batch) -> None:
-        cfg, size = self.cfg, batch.obs.shape[0] // self.cfg.utd
-        xi = self.actor.noise(len(batch.action), matrices=cfg.utd, generator=self.generator)
-        per = len(xi) // cfg.utd  # rows of noise per minibatch, or one matrix
-        part = batch
-        for u in range(cfg.utd):
-            part = Batch(*(t[u * size : (u + 1) * size] for t in batch))
-            y = self.target(part, xi[u * per : (u + 1) * per])
-            loss = sum((q - y).square().mean() for q in self.value(self.critics, part.obs, part.action))
-            self.critic_adam.zero_grad()
-            loss.backward()  # pyright: ignore[reportAttributeAccessIssue]
-            self.critic_adam.step()
-            with torch.no_grad():
-                for q, t in zip(self.critics, self.targets, strict=True):
-                    for a, b in zip(q.parameters(), t.parameters(), strict=True):
-                        b.mul_(1.0 - cfg.tau).add_(a, alpha=cfg.tau)
-        self.improve(part)
-
-    def improve(self, part: Batch) -> None:
-        cfg = self.cfg
-        xi = self.actor.noise(len(part.obs), matrices=1, generator=self.generator)
-        action, log_prob, mean = self.actor.sample(part.obs, xi)
-        q = self.value(self.critics, part.obs, action)
-        q = q.mean(0) if cfg.actor_reduce == "mean" else q.min(0).values
-        scale = q.detach().abs().mean() + 1e-6 if cfg.scale_value else 1.0
-        temperature = self.log_temperature.exp()
-        loss = (temperature.detach() * log_prob - q / scale).mean()
-        weight = cfg.anchor * 0.5 ** (self.actor_updates / cfg.anchor_half_life)
-        loss = loss + weight * (mean - self.start(part.obs).detach()).square().sum(-1).mean()
-        self.actor_adam.zero_grad()
-        loss.backward()
-        self.actor_adam.step()
-        self.temperature_adam.zero_grad()
-        (temperature * (-log_prob.detach().mean() + 0.5 * A)).backward()
-        self.temperature_adam.step()
-        self.actor_updates += 1
-
-
 ROWS = {
     "sac": replace(SMALL, critics=2, subset=2, layer_norm=False, utd=1, actor_reduce="min"),
     "rlpd with gsde": replace(SMALL, exploration="gsde", sde_log_std=-1.0, mean_clip=2.0),
     "redq": replace(SMALL, layer_norm=False),
     "rlpd": SMALL,
+    "droq": replace(SMALL, critics=2, dropout=0.1, target_entropy=-1.0),
+    "dropout without layer norm, min": replace(SMALL, dropout=0.3, layer_norm=False, actor_reduce="min"),
     "rlpd without entropy in the backup": replace(SMALL, backup_entropy=False, subset=1),
     "fine-tuning": replace(SMALL, anchor=3.0, anchor_half_life=2.0, scale_value=True, actor_activation="elu"),
 }
