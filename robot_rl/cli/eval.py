@@ -22,6 +22,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from robot_rl.cli.measured import pages, tables
 from robot_rl.cli.measured.elsewhere import find_pythons, run_with
+from robot_rl.sim.backends import check_installed
 from robot_rl.sim.episode_file import write_episodes
 from robot_rl.sim.evaluation import evaluate
 from robot_rl.sim.gate import Limits, compare
@@ -109,7 +110,11 @@ def _one(args: Args, physics: str) -> int:
 
 def _gate(args: Args, backends: tuple[str, ...]) -> int:
     episodes = 200 if args.episodes is None else args.episodes
-    run_it = run_with(find_pythons(args.python, backends))
+    pythons = find_pythons(args.python, backends)
+    for name in backends:
+        if name not in pythons:
+            check_installed(name)  # rather now than after the episodes of the first
+    run_it = run_with(pythons)
     with _bar("") as (bar, job):
         found = compare(
             args.policy,

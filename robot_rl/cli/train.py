@@ -13,6 +13,8 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -118,21 +120,21 @@ def _train(args: Args, ranks: Ranks) -> int:
         check_teacher(teacher, task)
     about = _about(args, recipe, env, ranks) | {"teacher": str(teacher) if teacher else None}
     if ranks.first:
-        write_whole(out / RUN_FILE, json.dumps(about, indent=2))
         print(f"training {args.recipe} in {out}, {ranks.size} rank(s)", file=sys.stderr)
     world, code = cast("VecEnv", env), 0
     world = world if ranks.device == "cpu" else OnDevice(world, ranks.device)
     try:
-        agent = learn(
-            recipe,
-            world,
-            out,
-            resume=args.resume,
-            progress=args.progress,
-            reflections=reflections,
-            ranks=ranks,
-            teacher=teacher,
-        )
+        with _described(out, about, ranks):
+            agent = learn(
+                recipe,
+                world,
+                out,
+                resume=args.resume,
+                progress=args.progress,
+                reflections=reflections,
+                ranks=ranks,
+                teacher=teacher,
+            )
     except KeyboardInterrupt:
         path = checkpoint.latest(out / "checkpoints")
         if path is None:
@@ -143,6 +145,21 @@ def _train(args: Args, ranks: Ranks) -> int:
         _write_up(agent, env, about, out)
     env.close()
     return code
+
+
+@contextmanager
+def _described(out: Path, about: dict[str, Any], ranks: Ranks) -> Generator[None]:
+    """Write what identifies the run; where it is refused, what was written of the run before stays."""
+    path = out / RUN_FILE
+    before = path.read_bytes() if path.is_file() else None
+    if ranks.first:
+        write_whole(path, json.dumps(about, indent=2))
+    try:
+        yield
+    except ValueError:
+        if ranks.first and before is not None:
+            write_whole(path, before)
+        raise
 
 
 def _write_up(agent: Learnt, env: Env, about: dict[str, Any], out: Path) -> None:

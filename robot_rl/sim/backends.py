@@ -6,6 +6,7 @@ Knows: which name means which file. Does not know: engines, tasks beyond robot, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 
 from robot_rl.hardware.robot import Robot, load_robot
 from robot_rl.sim.actuator import Motors
@@ -36,9 +37,20 @@ def check_physics(name: str) -> None:
         raise ValueError(f"no physics backend {name!r}; the choices are {PHYSICS}")
 
 
-def _mujoco_cpu(robot: Robot, num_envs: int, task: Task, threads: int) -> Physics:
+def check_installed(name: str) -> None:
+    """Raise ImportError with the cure where the engine of the backend ``name`` is not installed."""
+    check_physics(name)
+    if name == "mujoco_cpu":
+        _import_mujoco_cpu()
+    elif name == "mujoco_gpu":
+        import_module("robot_rl.sim.warp_batch").import_engine()
+    else:
+        import_module("robot_rl.sim.isaac_scene").check_engine("physx" if name == "isaac_physx" else "newton")
+
+
+def _import_mujoco_cpu() -> None:
     try:
-        from robot_rl.sim.mujoco_cpu import MujocoCpu
+        import_module("robot_rl.sim.mujoco_cpu")
     except ModuleNotFoundError as error:
         if error.name != "mujoco.batch":
             raise
@@ -46,6 +58,11 @@ def _mujoco_cpu(robot: Robot, num_envs: int, task: Task, threads: int) -> Physic
             "physics 'mujoco_cpu' needs MuJoCo 3.17 or newer (pip install 'robot-rl[sim]'), Isaac Lab an older one: "
             "`robot-rl eval` runs each in an environment of its own, --python mujoco_cpu=PYTHON (docs/isaac.md)"
         ) from error
+
+
+def _mujoco_cpu(robot: Robot, num_envs: int, task: Task, threads: int) -> Physics:
+    _import_mujoco_cpu()
+    from robot_rl.sim.mujoco_cpu import MujocoCpu
 
     motors = Motors(task.torque_speed, task.delay_substeps[1])
     return MujocoCpu(robot, num_envs, scene=task.scene, terrain=task.terrain, motors=motors, threads=threads)

@@ -99,7 +99,7 @@ def open_scene(
     """
     if engine not in ENGINES:
         raise ValueError(f"no engine {engine!r} in the isaac backend; the choices are {ENGINES}")
-    _import_engine(engine)
+    check_engine(engine)
     from isaaclab.scene import InteractiveScene, InteractiveSceneCfg
     from isaaclab.sim import SimulationCfg, SimulationContext
 
@@ -127,8 +127,8 @@ def open_scene(
         raise
 
 
-def _import_engine(engine: str) -> None:
-    """Make sure that the engine is there, and set what must be set before it is imported."""
+def check_engine(engine: str) -> None:
+    """Raise ImportError where ``engine`` is not installed, and set what must be set before it is imported."""
     if importlib.util.find_spec("isaaclab") is None or importlib.util.find_spec("mujoco_usd_converter") is None:
         raise ImportError(CURE)
     if engine == "physx":

@@ -42,6 +42,7 @@ def test_a_run_leaves_everything_and_resumes(tmp_path: Path) -> None:
             replace(args(out, 5, resume=True), recipe="go2_walk_ppo"),
             "run of recipe 'cartpole_swingup_ppo', not of",
         ),
+        (replace(args(out, 5, resume=True), memory="gru"), "was trained with memory = none; the recipe says gru"),
         (args(tmp_path / "none", 5, resume=True), "nothing to resume: no checkpoint in .*none"),
     ):
         with pytest.raises(ValueError, match=why):

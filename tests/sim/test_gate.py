@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from robot_rl.cli import eval as eval_verb
 from robot_rl.cli.eval import Args
 from robot_rl.cli.eval import run as run_eval
 from robot_rl.cli.main import main
@@ -89,9 +90,13 @@ def test_a_backend_that_is_not_installed_names_its_cure(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "warp", None)  # what Python does where a package is not there
-    assert main(["eval", str(GO2), "--physics", "mujoco_gpu", "--episodes", "1"]) == 2
-    said = capsys.readouterr().err
-    assert "mujoco_gpu" in said and "pip install 'robot-rl[gpu]'" in said
+    ran: list[int] = []
+    monkeypatch.setattr(eval_verb, "compare", lambda *_, **__: ran.append(1))
+    for physics in ("mujoco_gpu", "mujoco_cpu,mujoco_gpu"):
+        assert main(["eval", str(GO2), "--physics", physics, "--episodes", "1"]) == 2
+        said = capsys.readouterr().err
+        assert "mujoco_gpu" in said and "pip install 'robot-rl[gpu]'" in said
+    assert not ran  # not after the episodes of the first
 
 
 @pytest.mark.parametrize("other", backends("mujoco_gpu"))
