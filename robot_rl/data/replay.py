@@ -1,7 +1,7 @@
 """Packed replay: every transition one float32 row of one matrix, so that a batch is a single gather.
 
-Knows: named columns, a ring, random indices.
-Does not know: rewards, episodes (``feeder``), torch (``split`` slices tensors just as well).
+Knows: named columns, a ring, random indices, which transition goes on where another ended (for returns of n steps).
+Does not know: rewards, tasks (``feeder``), torch (``split`` slices tensors just as well).
 
 Shapes: B batch · U updates · W width of a row.
 """
@@ -33,15 +33,18 @@ class Replay:
     Args:
         capacity: Rows kept; the oldest make room.
         columns: Width by name, in order; 0 is a scalar column, sampled as (B,) instead of (B, 1).
+        streams: Episodes that are written in turns, one row each: the next row of an episode is this far away.
 
     Raises:
-        ValueError: The capacity or a width makes no sense.
+        ValueError: The capacity, the streams or a width make no sense.
     """
 
-    def __init__(self, capacity: int, columns: Mapping[str, int]) -> None:
+    def __init__(self, capacity: int, columns: Mapping[str, int], *, streams: int = 1) -> None:
         if capacity < 1 or not columns or min(columns.values()) < 0:
             raise ValueError(f"replay needs a capacity and columns; got {capacity} and {dict(columns)}")
-        self.capacity = capacity
+        if streams < 1:
+            raise ValueError(f"replay has {streams} streams; at least 1")
+        self.capacity, self.streams = capacity, streams
         self.columns = dict(columns)
         """Width by name; 0 is a scalar."""
         self.total = 0
@@ -53,6 +56,8 @@ class Replay:
             at += width or 1
         self.rows = np.zeros((capacity, at), np.float32)  # (capacity, W); pages are taken as they are filled
         """The matrix itself; row ``total % capacity`` is written next."""
+        self._goes_on = np.zeros(capacity, np.bool_)  # the row ``streams`` later begins where this one ended
+        self._linked = 0  # rows of which ``_goes_on`` knows, out of ``total``
 
     def __len__(self) -> int:
         return min(self.total, self.capacity)
@@ -97,9 +102,49 @@ class Replay:
         """Return ``batch`` transitions by column, (B, width) or (B,), views of one fresh array."""
         return self.split(self.sample_rows(batch, rng))
 
-    def sample_many(self, updates: int, batch: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Return the minibatches of many updates in one gather, (U, B, width) or (U, B)."""
-        return self.split(self.sample_rows((updates, batch), rng))
+    def sample_many(
+        self, updates: int, batch: int, rng: np.random.Generator, *, steps: int = 1, discount: float = 1.0
+    ) -> dict[str, np.ndarray]:
+        """Return the minibatches of many updates in one gather, (U, B, width) or (U, B).
+
+        Args:
+            updates: U.
+            batch: B.
+            rng: Source of randomness.
+            steps: Of the returns, see ``ahead``.
+            discount: Per step.
+        """
+        slots = self._draw((updates, batch), rng)
+        return self.split(self.ahead(slots.reshape(-1), steps, discount).reshape(updates, batch, -1))
+
+    def ahead(self, slots: np.ndarray, steps: int, discount: float) -> np.ndarray:
+        """Return transitions that look up to ``steps`` ahead, packed: float32 (n, W).
+
+        ``reward`` is ``sum_k discount^k r_k`` over the m <= ``steps`` rows to the end of the episode or of the data,
+        ``next_obs`` that of the last of them, and ``terminated`` is ``1 - discount^(m-1) (1 - its terminated)``, so
+        that ``reward + discount (1 - terminated) V(next_obs)`` is the return of m steps. A time-out or the newest row
+        bootstraps where it lies. A row goes on in the row of its stream behind it that begins in the observation in
+        which it ended, bit for bit, unless it is terminal.
+
+        Args:
+            slots: Rows of ``rows`` to begin with, (n,).
+            steps: At most; 1 returns the rows as they are.
+            discount: Per step.
+        """
+        found = self.rows.take(slots, 0, mode="clip")  # clip: no bounds are checked twice
+        if steps == 1:
+            return found
+        self._link()
+        now, rows = self.split(found), self.split(self.rows)
+        last, weight, alive = slots.copy(), np.ones(len(slots), np.float32), self._goes_on[slots]
+        for _ in range(steps - 1):
+            last[alive] = (last[alive] + self.streams) % self.capacity
+            weight[alive] *= discount
+            now["reward"][alive] += weight[alive] * rows["reward"][last[alive]]
+            alive = alive & self._goes_on[last]
+        now["next_obs"][:] = rows["next_obs"][last]
+        now["terminated"][:] = 1.0 - weight * (1.0 - rows["terminated"][last])
+        return found
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything: ``rows`` (len, W) in the order of the ring, ``total``, ``capacity``, ``columns``."""
@@ -128,7 +173,7 @@ class Replay:
         if rows.shape != (size, self.rows.shape[1]) or rows.dtype != np.float32:
             raise ValueError(f"replay state has rows {rows.dtype} {rows.shape} for a total of {total}")
         self.rows[:size] = rows
-        self.total = total
+        self.total, self._linked = total, 0
 
     def save(self, folder: Path) -> None:
         """Write the state into ``folder``, so that a kill at any moment leaves the old state or the new one."""
@@ -165,6 +210,19 @@ class Replay:
         self.rows[: len(kept) - first] = kept[first:]
         self.total += len(packed)
 
+    def _link(self) -> None:
+        """Find out which of the rows that came since go on."""
+        oldest, apart = max(0, self.total - self.capacity), self.streams
+        for begin in range(max(oldest, self._linked - apart), self.total, 1 << 16):
+            number = np.arange(begin, min(begin + (1 << 16), self.total))
+            here = number % self.capacity
+            self._goes_on[here] = False
+            here = here[number + apart < self.total]
+            now, then = self.rows[here], self.rows[(here + apart) % self.capacity]
+            ends, begins = self.split(now), self.split(then)["obs"]
+            self._goes_on[here] = (ends["terminated"] == 0.0) & (ends["next_obs"] == begins).all(-1)
+        self._linked = self.total
+
     def _draw(self, shape: int | tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
         if not self.total:
             raise ValueError("cannot sample from an empty replay")
@@ -178,7 +236,14 @@ class Replay:
 
 
 def sample_symmetric(
-    prior: Replay, online: Replay, updates: int, batch: int, rng: np.random.Generator
+    prior: Replay,
+    online: Replay,
+    updates: int,
+    batch: int,
+    rng: np.random.Generator,
+    *,
+    steps: int = 1,
+    discount: float = 1.0,
 ) -> dict[str, np.ndarray]:
     """Return minibatches of which each is half prior data and half online data (RLPD, arXiv 2302.02948, section 4.1).
 
@@ -188,6 +253,8 @@ def sample_symmetric(
         updates: Number of minibatches U.
         batch: Even size B of each.
         rng: Source of randomness.
+        steps: Of the returns, see ``Replay.ahead``.
+        discount: Per step.
 
     Returns:
         Arrays by column, (U, B, width) or (U, B). Where one replay is empty the other fills both halves.
@@ -200,11 +267,14 @@ def sample_symmetric(
     if list(prior.columns.items()) != list(online.columns.items()):
         raise ValueError(f"the prior replay has the columns {prior.columns}; the online one {online.columns}")
     if not len(prior) or not len(online):
-        return (online if len(online) else prior).sample_many(updates, batch, rng)
+        return (online if len(online) else prior).sample_many(updates, batch, rng, steps=steps, discount=discount)
     rows = np.empty((updates, batch, online.rows.shape[1]), np.float32)
     half = batch // 2
     for source, start in ((prior, 0), (online, half)):
         index = rng.integers(0, len(source), (updates, half))
+        if steps > 1:
+            rows[:, start : start + half] = source.ahead(index.reshape(-1), steps, discount).reshape(updates, half, -1)
+            continue
         for update in range(updates):  # straight into place: a gather into a contiguous half needs no second copy
             source.rows.take(index[update], 0, rows[update, start : start + half], "clip")
     return online.split(rows)

@@ -54,6 +54,8 @@ class Config:
     batch: int = 256
     """Even: where there is prior data, half of every minibatch is prior (section 4.1)."""
     discount: float = 0.99
+    n_step: int = 1
+    """Rewards in a target before it bootstraps; the entropy of the actions in between is left out."""
     tau: float = 0.005
     actor_lr: float = 3e-4
     critic_lr: float = 3e-4
@@ -121,7 +123,7 @@ class Config:
             raise ValueError(f"dropout is {self.dropout}; it must lie in [0, 1)")
         if self.batch % 2:
             raise ValueError(f"batch is {self.batch}; it must be even, to have a prior half and a new half")
-        for name in ("sde_every", "segment"):
+        for name in ("n_step", "sde_every", "segment"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; at least 1 control step")
         if not 0.0 < self.std_range[0] < self.start_std < self.std_range[1]:
@@ -140,7 +142,8 @@ class Batch(NamedTuple):
     next_obs: Tensor
     """(U*B, D)"""
     terminated: Tensor
-    """1 where the episode ended in a terminal state (time-outs are 0), (U*B,)."""
+    """1 where the episode ended in a terminal state (time-outs are 0), (U*B,); what the bootstrap loses over n steps,
+    see ``Replay.ahead``."""
 
 
 def make_agent(
@@ -207,9 +210,9 @@ def fix_statistics(agent: Agent, obs: Tensor, *, fresh_actor: bool = False, floo
 def draw(online: Replay, prior: Replay | None, cfg: Config, rng: np.random.Generator) -> Batch:
     """Draw the U minibatches of one block, with replacement, half of each prior where there is prior data."""
     if prior is None:
-        columns = online.sample_many(cfg.utd, cfg.batch, rng)
+        columns = online.sample_many(cfg.utd, cfg.batch, rng, steps=cfg.n_step, discount=cfg.discount)
     else:
-        columns = sample_symmetric(prior, online, cfg.utd, cfg.batch, rng)
+        columns = sample_symmetric(prior, online, cfg.utd, cfg.batch, rng, steps=cfg.n_step, discount=cfg.discount)
     return Batch(*(torch.from_numpy(columns[name]).flatten(0, 1) for name in Batch._fields))
 
 

@@ -46,7 +46,8 @@ def train(
     sizes, folder = env.obs_sizes, out / "checkpoints"
     wide = sum(sizes.values())
     agent = make_agent(cfg, obs_size=sizes["policy"], num_actions=env.num_actions, start=start, critic_obs_size=wide)
-    replay, tracker = Replay(cfg.capacity, transition_columns(wide, env.num_actions)), EpisodeTracker(env.num_envs)
+    columns, tracker = transition_columns(wide, env.num_actions), EpisodeTracker(env.num_envs)
+    replay = Replay(cfg.capacity, columns, streams=env.num_envs)
     rng = np.random.default_rng(cfg.seed)
     obs = _resume(agent, replay, rng, tracker, env, folder) if resume else _begin(env, folder)
     metrics: dict[str, float] = {}

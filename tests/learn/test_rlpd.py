@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from robot_rl.data.replay import Replay, transition_columns
 from robot_rl.learn import checkpoint
 from robot_rl.learn.ensemble import Shape, evaluate, init_ensemble, split
-from robot_rl.learn.rlpd import Batch, Config, fix_statistics, make_agent, update
+from robot_rl.learn.rlpd import Batch, Config, draw, fix_statistics, make_agent, update
 from tests.learn.plain_rlpd import Reference
 
 D, A = 7, 3
@@ -71,6 +73,28 @@ def test_target_is_the_hand_computed_number() -> None:
     expected = (torch.tensor([[10.0], [4.0]]) - y).square().mean()
     assert metrics["critic_loss"] == pytest.approx(float(expected), rel=1e-6)
     assert metrics["q"] == pytest.approx(7.0, rel=1e-6)
+
+
+def test_targets_of_three_steps_are_the_hand_computed_number() -> None:
+    """Four steps of one episode that pay 1 and are cut by time; critics answer 8 everywhere, discount 1/2.
+
+    y is 1 + 1/2 + 1/4 + 8/8 from the first two, 1 + 1/2 + 8/4 and 1 + 8/2 from the others.
+    """
+    cfg = replace(
+        SMALL, critics=2, subset=2, utd=1, batch=400, discount=0.5, n_step=3, backup_entropy=False, critic_lr=0.0
+    )
+    agent = make_agent(cfg, obs_size=D, num_actions=A)
+    for flat in (agent.critics.data, agent.targets):
+        last = split(flat, agent.shape)[-1]
+        last.weight.zero_()
+        last.bias.fill_(8.0)
+    replay = Replay(10, transition_columns(D, A))
+    states = np.arange(5.0)[:, None].repeat(D, 1)
+    columns = {"obs": states[:4], "next_obs": states[1:], "action": np.zeros((4, A))}
+    replay.extend(columns | {"reward": np.ones(4), "terminated": np.zeros(4)})
+    batch = draw(replay, None, cfg, np.random.default_rng(0))
+    y = torch.tensor([2.75, 2.75, 3.5, 5.0])[batch.obs[:, 0].long()]
+    assert update(agent, batch, cfg)["critic_loss"] == pytest.approx(float((8.0 - y).square().mean()), rel=1e-5)
 
 
 def test_entropy_enters_the_target_with_its_temperature() -> None:
@@ -156,7 +180,12 @@ def test_resumed_learning_gives_identical_numbers(tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "word"),
-    [({"subset": 5}, "subset"), ({"actor_reduce": "max"}, "max"), ({"start_std": 9.0}, "std_range")],
+    [
+        ({"subset": 5}, "subset"),
+        ({"actor_reduce": "max"}, "max"),
+        ({"start_std": 9.0}, "std_range"),
+        ({"n_step": 0}, "n_step is 0"),
+    ],
 )
 def test_impossible_settings_are_named(change: dict, word: str) -> None:
     with pytest.raises(ValueError, match=word):
