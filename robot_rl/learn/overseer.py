@@ -1,0 +1,192 @@
+"""Simulated overseers: who watches a policy, when it takes over, and how well it drives then.
+
+Luo et al. 2024 (RLIF, arXiv 2311.12996): an overseer that judges by the value of a reference, or one that takes over
+at random. Kelly et al. 2019 (HG-DAgger, arXiv 1810.02890): one that judges by the distance to its own action. The
+numbers of ``UNIFORM`` are those of RLIF's released code for its baselines.
+
+Knows: actions, action values, take-overs that last and pause. Does not know: what is learnt from them.
+
+Shapes: N environments · A action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from robot_rl.learn.agent import Agent
+from robot_rl.learn.ensemble import evaluate, split
+
+Act: TypeAlias = Callable[[dict[str, Tensor]], Tensor]
+"""Observations, each (N, D_group), to actions in [-1, 1], (N, A)."""
+Judge: TypeAlias = Callable[[dict[str, Tensor], Tensor], Tensor]
+"""Observations and actions (N, A) to how good it is to take these, (N,)."""
+
+KINDS = ("value", "distance", "random", "uniform")
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """When an overseer takes over; the defaults are RLIF's for the one that judges by value."""
+
+    kind: str = "value"
+    """``value``: the judge prefers the reference's action; ``distance``: the expert's action is far from the policy's;
+    ``random``: at every chance with ``rate``; ``uniform``: pauses and take-overs take turns."""
+    relative: float = 0.97
+    """value: take over where Q(robot) < relative * Q(reference); only for positive values."""
+    margin: float | None = None
+    """value: take over where Q(reference) > Q(robot) + margin instead; for values of any sign."""
+    threshold: float = 1.0
+    """distance: take over where the L1 distance between the actions exceeds this."""
+    certainty: float = 0.95
+    """value, distance: chance to take over where it should, and not to where it should not."""
+    rate: float = 0.5
+    """random: chance to take over."""
+    takeover_steps: tuple[int, int] = (4, 4)
+    """Shortest and longest take-over, drawn uniformly [control steps]."""
+    pause_steps: tuple[int, int] = (1, 1)
+    """Shortest and longest rest after a take-over, in which the policy drives and nobody judges [control steps]."""
+    errors: float = 0.0
+    """Share of the steps in which who took over acts at random; the judge's reference does not."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"no overseer {self.kind!r}; the choices are {KINDS}")
+        for name in ("certainty", "rate", "errors"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"overseer: {name} is {getattr(self, name)}; it must lie in [0, 1]")
+        for name, least in (("takeover_steps", 1), ("pause_steps", 0)):
+            low, high = getattr(self, name)
+            if not least <= low <= high:
+                raise ValueError(f"overseer: {name} is {(low, high)}; shortest, then longest, at least {least}")
+
+
+UNIFORM = (((1, 10), (1, 5)), ((1, 5), (3, 7)), ((1, 2), (4, 8)), ((1, 1), (12, 16)))
+"""Pauses and take-overs of RLIF's baselines, from seldom to nearly always [control steps]."""
+
+
+def at_random(rate: float) -> Strategy:
+    """Return RLIF's random overseer: at every step anew with ``rate``; the paper has 0.3, 0.5 and 0.85."""
+    return Strategy("random", rate=rate, takeover_steps=(1, 1), pause_steps=(0, 0))
+
+
+def in_turns(level: int) -> Strategy:
+    """Return the uniform overseer of ``UNIFORM[level]``."""
+    pause, takeover = UNIFORM[level]
+    return Strategy("uniform", takeover_steps=takeover, pause_steps=pause)
+
+
+class Overseer:
+    """Watches N environments and drives where it takes over.
+
+    Args:
+        strategy: When it takes over.
+        num_envs: N.
+        expert: How it drives, but for ``Strategy.errors``.
+        judge: Values of actions; needed by ``value``.
+        reference: Whose action the judge compares with; None is the expert's.
+        seed: Of chances and durations.
+
+    Raises:
+        ValueError: ``value`` without a judge.
+    """
+
+    def __init__(
+        self, strategy: Strategy, num_envs: int, *, expert: Act, judge: Judge | None = None,
+        reference: Act | None = None, seed: int = 0,
+    ) -> None:  # fmt: skip
+        if strategy.kind == "value" and judge is None:
+            raise ValueError(f"an overseer of kind 'value' needs a judge of action values; others of {KINDS} do not")
+        self.strategy, self.expert = strategy, expert
+        self._judge, self._reference = judge, reference
+        self._generator = torch.Generator().manual_seed(seed)
+        self._left = torch.zeros(num_envs, dtype=torch.int64)  # steps that the take-over goes on
+        self._rest = torch.zeros(num_envs, dtype=torch.int64)  # steps that nobody judges
+        self.forget(torch.ones(num_envs, dtype=torch.bool))
+
+    @torch.no_grad()
+    def oversee(self, obs: dict[str, Tensor], robot: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the action that is executed in every environment, (N, A), and whether the expert acts, bool (N,).
+
+        Args:
+            obs: What the policy and the expert see, (N, D) per group.
+            robot: What the policy wants, (N, A).
+
+        Raises:
+            ValueError: The judge's values do not suit the relative test.
+        """
+        expert = self.expert(obs)
+        free = (self._left == 0) & (self._rest == 0)
+        starts = free & (torch.rand(len(robot), generator=self._generator) < self._chance(obs, robot, expert))
+        length = self._draw(self.strategy.takeover_steps, len(robot))
+        human = starts | (self._left > 0)
+        self._rest = torch.where(human, self._rest, (self._rest - 1).clamp_min(0))
+        self._left = torch.where(starts, length, self._left) - human.long()
+        over = human & (self._left == 0)
+        self._rest = torch.where(over, self._draw(self.strategy.pause_steps, len(robot)), self._rest)
+        if self.strategy.errors > 0.0:
+            errs = torch.rand(len(robot), 1, generator=self._generator) < self.strategy.errors
+            random = torch.rand(robot.shape, generator=self._generator) * 2.0 - 1.0
+            expert = torch.where(errs, random, expert)
+        return torch.where(human[:, None], expert, robot), human
+
+    def forget(self, ended: Tensor) -> None:
+        """End the take-overs of environments that begin a new episode, bool (N,)."""
+        first = self._draw(self.strategy.pause_steps, len(ended))
+        first = first if self.strategy.kind == "uniform" else torch.zeros_like(first)
+        self._left = torch.where(ended, 0, self._left)
+        self._rest = torch.where(ended, first, self._rest)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the state as a tree for ``checkpoint.save``."""
+        return {"left": self._left, "rest": self._rest, "generator": self._generator.get_state()}
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Continue from a state that ``snapshot`` returned."""
+        self._left, self._rest = snapshot["left"].clone(), snapshot["rest"].clone()
+        self._generator.set_state(snapshot["generator"])
+
+    def _chance(self, obs: dict[str, Tensor], robot: Tensor, expert: Tensor) -> Tensor:
+        """Return the probability of a take-over, (N,)."""
+        strategy = self.strategy
+        if strategy.kind in ("random", "uniform"):
+            return torch.full((len(robot),), strategy.rate if strategy.kind == "random" else 1.0)
+        wanted = self._bad(obs, robot, expert)
+        return torch.where(wanted, strategy.certainty, 1.0 - strategy.certainty)
+
+    def _bad(self, obs: dict[str, Tensor], robot: Tensor, expert: Tensor) -> Tensor:
+        """Return where the policy should not go on, bool (N,)."""
+        strategy = self.strategy
+        if strategy.kind == "distance":
+            return (expert - robot).abs().sum(-1) > strategy.threshold
+        assert self._judge is not None, "checked at construction"
+        value = self._judge(obs, robot)
+        best = self._judge(obs, expert if self._reference is None else self._reference(obs))
+        if strategy.margin is not None:
+            return best > value + strategy.margin
+        if not bool((best > 0.0).all()):
+            raise ValueError(
+                f"the judge values a reference action at {float(best.min()):.4g}; the relative test needs positive "
+                "values: set Strategy.margin, which suits any sign"
+            )
+        return value < strategy.relative * best
+
+    def _draw(self, span: tuple[int, int], n: int) -> Tensor:
+        return torch.randint(span[0], span[1] + 1, (n,), generator=self._generator)
+
+
+def by_critics(agent: Agent) -> Judge:
+    """Return the judge that an RLPD agent's ensemble is: the mean of its critics."""
+    layers = split(agent.critics.detach(), agent.shape)
+
+    @torch.no_grad()
+    def value(obs: dict[str, Tensor], action: Tensor) -> Tensor:
+        seen = torch.cat([obs["policy"], *(x for name, x in obs.items() if name != "policy")], -1)
+        x = torch.cat(((seen - agent.obs_mean) * agent.obs_scale, action), -1)
+        return evaluate(layers, x).mean(0)
+
+    return value
