@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from robot_rl.data.replay import Replay, transition_columns
+from robot_rl.learn.fused import adam_step
 from robot_rl.learn.rlpd import Config, draw, make_agent, update
 from robot_rl.zoo.benchmarks.env import spent  # pyright: ignore[reportMissingImports]  # found by zoo
 
@@ -133,7 +134,7 @@ def _products(cfg: Config) -> Block:
             critics.forward()
             critics.backward()
             critics.weights()
-            mine.step()
+            adam_step(mine)
             target.lerp_(flat, cfg.tau)
         actor.forward()
         critics.forward()
@@ -141,7 +142,7 @@ def _products(cfg: Config) -> Block:
         critics.inputs()
         actor.backward()
         actor.weights()
-        mover.step()
+        adam_step(mover)
 
     return block
 

@@ -171,7 +171,7 @@ def backward(
             if index < len(layers) - 1
             else dh * layer.weight.transpose(1, 2)
         )
-        dz = torch.ops.aten.threshold_backward(dz, record.z, 0)
+        torch.ops.aten.threshold_backward.grad_input(dz, record.z, 0, grad_input=dz)  # in place: no new pages
         below = layers[index - 1]
         if below.gain is not None:
             if grads is not None:
@@ -180,7 +180,7 @@ def backward(
                 torch.sum(dz * record.y, 1, keepdim=True, out=gain)
                 torch.sum(dz, 1, keepdim=True, out=shift)
             dz = torch.ops.aten.native_layer_norm_backward(
-                dz * (below.gain * scale), record.h, dz.shape[-1:], record.mean, record.rstd, None, None,
+                dz.mul_(below.gain * scale), record.h, dz.shape[-1:], record.mean, record.rstd, None, None,
                 [True, False, False],
             )[0]  # fmt: skip
             if drops is not None:

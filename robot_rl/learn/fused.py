@@ -72,6 +72,28 @@ def backward(mlp: Mlp, tape: list[Tensor], d: Tensor, *, d_features: Tensor | No
             d = slope(d, tape[i])
 
 
+def adam_step(adam: torch.optim.Adam) -> None:
+    """Take the step that ``adam.step()`` would, bit for bit, without its bookkeeping.
+
+    For a fused Adam with one group and fixed rates on a CPU; its state stays where it is.
+    """
+    (group,) = adam.param_groups
+    parameters = group["params"]
+    if len(adam.state) < len(parameters):  # the first step makes the state
+        adam.step()
+        return
+    state = [adam.state[p] for p in parameters]
+    steps = [s["step"] for s in state]
+    beta1, beta2 = group["betas"]
+    with torch.no_grad():
+        torch._foreach_add_(steps, 1)
+        torch._fused_adam_(
+            parameters, [grad_of(p) for p in parameters], [s["exp_avg"] for s in state],
+            [s["exp_avg_sq"] for s in state], [], steps, lr=group["lr"], beta1=beta1, beta2=beta2,
+            weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=False, maximize=False,
+        )  # fmt: skip
+
+
 def grad_of(parameter: Tensor) -> Tensor:
     """Return where a parameter's gradient lies."""
     assert parameter.grad is not None, "closed-form gradients: call gather(net) first"

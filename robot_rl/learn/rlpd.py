@@ -56,6 +56,8 @@ class Config:
     discount: float = 0.99
     n_step: int = 1
     """Rewards in a target before it bootstraps; the entropy of the actions in between is left out."""
+    target_range: tuple[float, float] = (-math.inf, math.inf)
+    """Targets are clipped to it, where more is known of values than the critics do."""
     tau: float = 0.005
     actor_lr: float = 3e-4
     critic_lr: float = 3e-4
@@ -236,11 +238,11 @@ def update(agent: Agent, batch: Batch, cfg: Config) -> dict[str, float]:
     for u in range(cfg.utd):
         at = slice(u * size, (u + 1) * size)
         next_q = _subset_min(targets, next_x[at], cfg, left_out_next[u], agent.generator)
-        y = torch.addcmul(batch.reward[at], mask[at], next_q - bonus[at])  # (B,)
+        y = torch.addcmul(batch.reward[at], mask[at], next_q - bonus[at]).clamp_(*cfg.target_range)  # (B,)
         q = regress(layers, grads, x[at], y, drops=left_out[u])
         if cfg.grad_clip > 0.0:
             nn.utils.clip_grad_norm_([agent.critics], cfg.grad_clip)
-        agent.critic_adam.step()
+        fused.adam_step(agent.critic_adam)
         agent.targets.lerp_(agent.critics.detach(), cfg.tau)
         loss = loss + (q - y).square().mean()
         value = value + q.mean()
@@ -292,7 +294,7 @@ def _improve(agent: Agent, obs: Tensor, x: Tensor, layers: list[Layer], cfg: Con
     drawn.back(dq.mul_(-1.0 / (scale * rows)), temperature / rows, pull)
     if cfg.grad_clip > 0.0:
         nn.utils.clip_grad_norm_(agent.actor.parameters(), cfg.grad_clip)
-    agent.actor_adam.step()
+    fused.adam_step(agent.actor_adam)
     entropy = -float(drawn.log_prob.mean())
     if cfg.temperature_lr > 0.0:
         goal = -0.5 * num_actions if cfg.target_entropy is None else cfg.target_entropy
