@@ -86,8 +86,9 @@ def adam_step(adam: torch.optim.Adam) -> None:
     steps = [s["step"] for s in state]
     beta1, beta2 = group["betas"]
     with torch.no_grad():
-        torch._foreach_add_(steps, 1)
-        torch._fused_adam_(
+        for step in steps:
+            step.add_(1)
+        torch.ops.aten._fused_adam_(
             parameters, [grad_of(p) for p in parameters], [s["exp_avg"] for s in state],
             [s["exp_avg_sq"] for s in state], [], steps, lr=group["lr"], beta1=beta1, beta2=beta2,
             weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=False, maximize=False,
