@@ -16,14 +16,15 @@ from torch import Tensor
 
 from robot_rl.data.replay import Replay, transition_columns
 from robot_rl.learn import checkpoint
+from robot_rl.learn.agent import Agent
 from robot_rl.learn.env import Step, VecEnv
 from robot_rl.learn.metrics import EpisodeTracker, RunLog
 from robot_rl.learn.nets import DenseNet
-from robot_rl.learn.rlpd import Agent, Config, draw, fix_statistics, make_agent, update
+from robot_rl.learn.rlpd import Config, draw, fix_statistics, make_agent, update
 
 
 def train(
-    cfg: Config, env: VecEnv, out: Path, *, start: DenseNet | None = None, prior: Replay | None = None,
+    cfg: Config, env: VecEnv, out: Path, *, start: DenseNet | Agent | None = None, prior: Replay | None = None,
     resume: bool = False, progress: bool = True,
 ) -> Agent:  # fmt: skip
     """Act, remember, learn until ``total_steps`` and return the agent.
@@ -35,7 +36,7 @@ def train(
         cfg: Settings.
         env: The world.
         out: Folder of the run.
-        start: A policy to start from.
+        start: A policy to start from, or all that was learnt offline (``iql.begin_online``), which is then changed.
         prior: Transitions of others, half of every minibatch.
         resume: Go on from the newest checkpoint; exact where ``env`` is ``checkpoint.Restorable``.
         progress: Whether to show a progress bar.
@@ -45,7 +46,12 @@ def train(
     """
     sizes, folder = env.obs_sizes, out / "checkpoints"
     wide = sum(sizes.values())
-    agent = make_agent(cfg, obs_size=sizes["policy"], num_actions=env.num_actions, start=start, critic_obs_size=wide)
+    if isinstance(start, Agent):
+        agent = start
+    else:
+        agent = make_agent(
+            cfg, obs_size=sizes["policy"], num_actions=env.num_actions, start=start, critic_obs_size=wide
+        )
     columns, tracker = transition_columns(wide, env.num_actions), EpisodeTracker(env.num_envs)
     replay = Replay(cfg.capacity, columns, streams=env.num_envs)
     rng = np.random.default_rng(cfg.seed)
@@ -61,7 +67,7 @@ def train(
             replay.extend(_columns(obs, action, step))
             tracker.add(step.reward, step.terminated, step.truncated)
             obs = step.obs
-            if before < cfg.start_steps <= replay.total:
+            if before < cfg.start_steps <= replay.total and not isinstance(start, Agent):
                 fix_statistics(
                     agent, torch.from_numpy(replay.split(replay.rows[: len(replay)])["obs"]), fresh_actor=start is None
                 )
