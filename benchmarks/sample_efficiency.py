@@ -1,0 +1,209 @@
+"""Return against transitions of SAC, REDQ, DroQ and RLPD (without prior data) on Gymnasium's MuJoCo tasks.
+
+Settings are ``learn/presets``, the papers' own. Every ``evaluate_every`` transitions the deterministic policy runs
+ten episodes, raw rewards. A run is a row of stages: after each a checkpoint and the curve so far are kept in ``out``,
+so that a killed study goes on where it stopped, exactly (the world's state is in the checkpoint). Finished runs are
+not run again; the card ``sample_efficiency_<task>.{md,svg,json}`` is written after each and holds every finished run of
+that task and number of steps in ``out``, whichever command made it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from robot_rl.data.atomic import write_whole
+from robot_rl.learn import checkpoint
+from robot_rl.learn.env import VecEnv
+from robot_rl.learn.presets import METHODS, preset
+from robot_rl.learn.rlpd import Config
+from robot_rl.learn.rlpd_loop import train
+from robot_rl.learn.watched import evaluate
+from robot_rl.sim.gym_batch import make_gym_world
+
+EPISODES, EVAL_SEED = 10, 10_000
+PUBLISHED = {
+    ("Hopper", "redq"): "about 3500 at 125,000",
+    ("Walker2d", "redq"): "about 5000 at 300,000",
+    ("Ant", "redq"): "about 5000 at 300,000",
+    ("Humanoid", "redq"): "about 5000 at 300,000",
+}
+"""Returns at transitions, Chen et al. 2021 (arXiv 2101.05982), for version 2 of the tasks; noted from memory, not
+checked again against table and curves. DroQ (arXiv 2110.02034) gives curves at REDQ's level, no numbers."""
+
+Cell = dict[str, Any]
+_log = logging.getLogger(__name__)
+
+
+def run(
+    *, task: str = "Hopper-v5", method: str | Sequence[str] = "droq", seeds: int = 3, steps: int = 50_000,
+    evaluate_every: int = 5_000, start_steps: int = 5_000, out: str = "runs/sample_efficiency", card: str = "",
+) -> dict[str, Any]:  # fmt: skip
+    """Train one or more methods with every seed, one after the other on one thread, and write the card.
+
+    Args:
+        task: A registered environment.
+        method: ``sac``, ``redq``, ``droq``, ``rlpd``, or several of them.
+        seeds: Runs per method, seeds 0, 1, ...
+        steps: Transitions per run.
+        evaluate_every: Transitions between tests of the policy.
+        start_steps: Uniformly random transitions before learning starts, the papers' 5,000.
+        out: Where finished and unfinished runs are kept.
+        card: Folder for the card; empty is ``out``.
+
+    Raises:
+        ValueError: An unknown method, or steps that do not divide by ``evaluate_every``.
+    """
+    methods = (method,) if isinstance(method, str) else tuple(method)
+    if unknown := [name for name in methods if name not in METHODS]:
+        raise ValueError(f"no method {unknown[0]!r}; the choices are {tuple(METHODS)}")
+    if steps % evaluate_every:
+        raise ValueError(f"steps is {steps}; it must be a multiple of evaluate_every = {evaluate_every}")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for seed in range(seeds):
+            for name in methods:
+                _kept(Path(out), task, name, seed, steps, evaluate_every, start_steps)
+                write_card(Path(card or out), task, _finished(Path(out), task, steps))
+    finally:
+        torch.set_num_threads(threads)
+    means = summary([c for c in _finished(Path(out), task, steps) if c["method"] in methods and c["seed"] < seeds])
+    said = ", ".join(f"{name} {m['last']:.0f} ± {m['last_sd']:.0f}" for name, m in means.items())
+    first = methods[0]
+    return {
+        "bench": "sample_efficiency",
+        "value": round(means[first]["last"], 1),
+        "unit": f"return of {first} on {task}",
+        "floor": None,
+        "ratio": None,
+        "p50_us": None,
+        "p99_us": None,
+        "setup": f"{steps} transitions, {seeds} seeds, {EPISODES} deterministic episodes, raw rewards; {said} (± "
+        f"deviation over seeds); published: {PUBLISHED.get((task.partition('-')[0], first), 'no number')}; load "
+        f"{os.getloadavg()[0]:.1f}",
+    }
+
+
+def summary(cells: Sequence[Cell]) -> dict[str, dict[str, float]]:
+    """Return for each method mean and deviation over seeds: ``last``, ``half`` (at half the steps), ``minutes``."""
+    found: dict[str, dict[str, float]] = {}
+    for method in dict.fromkeys(cell["method"] for cell in cells):
+        part = [cell for cell in cells if cell["method"] == method]
+        found[method] = {"seeds": len(part)}
+        columns = {
+            "last": [c["curve"][-1][1] for c in part],
+            "half": [c["curve"][(len(c["curve"]) - 1) // 2][1] for c in part],
+            "minutes": [c["seconds"] / 60.0 for c in part],
+        }
+        for name, values in columns.items():
+            found[method][name] = float(np.mean(values))
+            found[method][f"{name}_sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return found
+
+
+def _kept(out: Path, task: str, method: str, seed: int, steps: int, every: int, start_steps: int) -> None:
+    """Run what is missing of one run, stage by stage."""
+    path = out / f"{task}_{method}_seed{seed}_{steps}.json"
+    folder = out / path.stem
+    if path.is_file():
+        return
+    part = folder / "curve.json"
+    cell: Cell = {
+        "task": task, "method": method, "seed": seed, "steps": steps, "start_steps": start_steps, "curve": [],
+        "seconds": 0.0,
+    }  # fmt: skip
+    if part.is_file():
+        cell = json.loads(part.read_text())
+    while not cell["curve"] or cell["curve"][-1][0] < steps:
+        began, at = time.perf_counter(), every * (len(cell["curve"]) + 1)
+        world = _world(task, 1, 1000 * seed)
+        cfg = config(task, method, seed, at, start_steps, world.num_actions)
+        newest = checkpoint.latest(folder / "checkpoints")
+        agent = train(cfg, world, folder, resume=newest is not None, progress=False)
+        world.close()
+        returns, _ = evaluate(_world(task, EPISODES, EVAL_SEED), agent.actor)
+        cell["curve"].append([at, float(np.mean(returns)), float(np.std(returns))])
+        cell["seconds"] += round(time.perf_counter() - began, 1)
+        write_whole(part, json.dumps(cell))
+        _log.warning("%s %s seed %d: return %.0f at %d", task, method, seed, cell["curve"][-1][1], at)
+    write_whole(path, json.dumps(cell))
+    shutil.rmtree(folder)
+
+
+def config(task: str, method: str, seed: int, total_steps: int, start_steps: int, num_actions: int) -> Config:
+    """Return the method's own settings up to ``total_steps``; a checkpoint is written at their end only."""
+    return replace(
+        preset(method, num_actions=num_actions, task=task), seed=seed, total_steps=total_steps,
+        start_steps=start_steps, save_every=10**9,
+    )  # fmt: skip
+
+
+def _world(task: str, num_envs: int, seed: int) -> VecEnv:
+    # one thread: on a busy machine others are waited for
+    return cast("VecEnv", make_gym_world(task, num_envs=num_envs, seed=seed, threads=1))
+
+
+def _finished(out: Path, task: str, steps: int) -> list[Cell]:
+    return [json.loads(path.read_text()) for path in sorted(out.glob(f"{task}_*_seed*_{steps}.json"))]
+
+
+def write_card(folder: Path, task: str, cells: Sequence[Cell]) -> None:
+    """Write ``sample_efficiency_<task>.md``, ``.svg`` and ``.json`` into ``folder``."""
+    name = f"sample_efficiency_{task}"
+    for suffix, text in (
+        ("md", _markdown(task, name, cells)), ("svg", _plot(task, cells)), ("json", json.dumps(cells) + "\n")
+    ):  # fmt: skip
+        write_whole(folder / f"{name}.{suffix}", text)
+
+
+def _markdown(task: str, name: str, cells: Sequence[Cell]) -> str:
+    means, steps = summary(cells), cells[0]["steps"]
+    body, half = task.partition("-")[0], cells[0]["curve"][(len(cells[0]["curve"]) - 1) // 2][0]
+    lines = [
+        f"# Sample efficiency on {task}",
+        "",
+        f"`robot-rl bench sample_efficiency task={task} method={next(iter(means))} steps={steps}` · mean ± deviation "
+        f"over seeds of the return of {EPISODES} deterministic episodes, raw rewards. Settings: `learn/presets`. "
+        "Published: Chen et al. 2021 (arXiv 2101.05982), older versions of the tasks, noted from memory; DroQ (arXiv "
+        "2110.02034) shows curves at REDQ's level.",
+        "",
+        f"| method | seeds | at {half:,} | at {steps:,} | minutes a run | published |",
+        "|---|---|---|---|---|---|",
+    ]
+    for method, m in means.items():
+        numbers = " | ".join(f"{m[x]:.0f} ± {m[f'{x}_sd']:.0f}" for x in ("half", "last", "minutes"))
+        lines.append(f"| {method} | {m['seeds']:.0f} | {numbers} | {PUBLISHED.get((body, method), '–')} |")
+    lines += ["", f"![returns]({name}.svg)", "", "| method | seed | return at the end |", "|---|---|---|"]
+    lines += [f"| {c['method']} | {c['seed']} | {c['curve'][-1][1]:.0f} |" for c in cells]
+    return "\n".join(lines) + "\n"
+
+
+def _plot(task: str, cells: Sequence[Cell]) -> str:
+    """Every run's curve, a colour per method."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5, 3.5), layout="constrained")
+    axes = figure.subplots()
+    for i, method in enumerate(dict.fromkeys(cell["method"] for cell in cells)):
+        for k, cell in enumerate(c for c in cells if c["method"] == method):
+            x, y = np.array(cell["curve"]).T[:2]
+            axes.plot(x, y, color=f"C{i}", lw=1.0, label=None if k else method)
+    axes.set(title=task, xlabel="transitions", ylabel=f"return of {EPISODES} episodes")
+    axes.legend()
+    text = StringIO()
+    with mpl.rc_context({"svg.hashsalt": "robot-rl"}):
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()
