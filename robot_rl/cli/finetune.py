@@ -28,6 +28,7 @@ from robot_rl.data.follow import EpisodeReader, Rows
 from robot_rl.hardware.robot import Robot, load_robot
 
 if TYPE_CHECKING:
+    from robot_rl.data.feeder import Reward
     from robot_rl.learn.learner import FineTuning, Offer, Progress
     from robot_rl.sim.task import Task
 
@@ -75,7 +76,7 @@ def run(args: Args) -> int:
     import torch
 
     from robot_rl.learn import learner
-    from robot_rl.sim.recorded import make_features, make_reward, measured_terms
+    from robot_rl.sim.recorded import make_features, measured_terms
 
     torch.set_num_threads(1)  # beside the robot's process a second one waits at barriers more than it computes
     tuning = vary(zoo.load("policies", f"recipes/{args.recipe}").recipe(), args)
@@ -93,7 +94,7 @@ def run(args: Args) -> int:
     with _Announcer(args, robot) as announcer:
         job = learner.Job(
             released=args.policy, robot=robot, episodes=args.episodes, inbox=args.inbox,
-            out=args.out or args.inbox / "run", reward=make_reward(task, bundle.contract, robot), recipe=args.recipe,
+            out=args.out or args.inbox / "run", reward=_reward(tuning, task, bundle, robot), recipe=args.recipe,
             features=features, num_features=features(rows).shape[1], prior=args.prior, announce=announcer.offer,
         )  # fmt: skip
         end = learner.learn(job, tuning.config, stop=stop, watch=_watcher(args, tuning, announcer))
@@ -136,6 +137,15 @@ def first_rows(store: Path, bundle: Bundle, *, stop: Callable[[], bool]) -> np.n
             said = True
         time.sleep(0.2)
     return None
+
+
+def _reward(tuning: FineTuning, task: Task, bundle: Bundle, robot: Robot) -> Reward:
+    from robot_rl.data.interventions import intervention_reward
+    from robot_rl.sim.recorded import make_reward
+
+    if tuning.reward == "intervention":
+        return intervention_reward(tuning.labelling)
+    return make_reward(task, bundle.contract, robot)
 
 
 def _check(bundle: Bundle, task: Task, policy: Path) -> None:

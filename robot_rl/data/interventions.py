@@ -200,7 +200,9 @@ class Pending:
         self._punish(human & (self._run > 0))
         out = self._slots[:1] if len(self._slots) == self.labelling.blame_window else []
         self._slots = self._slots[len(out) :]
-        step = {name: np.array(x, np.float32) for name, x in columns.items()} | {"human": human.astype(np.float32)}
+        step = {name: np.array(np.asarray(x), np.float32) for name, x in columns.items()} | {
+            "human": human.astype(np.float32)
+        }
         step["reward"] += np.float32(self.labelling.end_reward) * terminated.astype(np.float32)
         waits = np.ones_like(human) if self.labelling.store_takeover_steps else ~human
         self._slots.append((step, waits))
@@ -225,10 +227,10 @@ class Pending:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a state; arrays may be anything that numpy reads."""
-        self._run = np.array(state["run"], np.int64)
+        self._run = np.array(np.asarray(state["run"]), np.int64)
         self.onsets = int(state["onsets"])
         self._slots = [
-            ({name: np.array(x, np.float32) for name, x in part.items()}, np.array(waits, bool))
+            ({name: np.array(np.asarray(x)) for name, x in part.items()}, np.array(np.asarray(waits)))
             for part, waits in state["slots"]
         ]
 

@@ -25,6 +25,7 @@ import torch
 
 from robot_rl.contract.golden import Bundle, read_bundle
 from robot_rl.data.feeder import Features, Feeder, Reward
+from robot_rl.data.interventions import RLIF, Labelling
 from robot_rl.data.replay import Replay, transition_columns
 from robot_rl.data.transition import as_state
 from robot_rl.hardware.robot import Robot
@@ -76,8 +77,21 @@ class FineTuning:
     """A recipe for fine-tuning: what ``policies/recipes/<name>.py`` returns."""
 
     task: str
-    """Name of the task in ``sim/tasks`` whose reward counts."""
+    """Name of the task in ``sim/tasks`` that the policy was trained for."""
     config: Config
+    reward: str = "task"
+    """``task``: the task's own; ``intervention``: what a person's take-overs cost (RLIF)."""
+    labelling: Labelling = RLIF
+    """intervention: the rules."""
+
+    def __post_init__(self) -> None:
+        if self.reward not in ("task", "intervention"):
+            raise ValueError(f"no reward {self.reward!r}; the choices are ('task', 'intervention')")
+        if self.labelling.blame_window != 1 or not self.labelling.store_takeover_steps:
+            raise ValueError(
+                f"fine-tuning: labelling is {self.labelling}; a step is judged with the next one only (blame_window 1), "
+                "and every step is learnt from (store_takeover_steps)"
+            )
 
 
 @dataclass(frozen=True, slots=True)
