@@ -89,7 +89,7 @@ class FineTuning:
             raise ValueError(f"no reward {self.reward!r}; the choices are ('task', 'intervention')")
         if self.labelling.blame_window != 1 or not self.labelling.store_takeover_steps:
             raise ValueError(
-                f"fine-tuning: labelling is {self.labelling}; a step is judged with the next one only (blame_window 1), "
+                f"fine-tuning: labelling is {self.labelling}; a step is judged with the next alone (blame_window 1) "
                 "and every step is learnt from (store_takeover_steps)"
             )
 

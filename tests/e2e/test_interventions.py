@@ -179,7 +179,7 @@ def test_finetune_learns_from_takeovers_alone(
 def test_rules_that_need_the_future_are_refused_while_a_robot_records() -> None:
     tuning = zoo.load("policies", "recipes/go2_tune_rlif").recipe()
     assert tuning.reward == "intervention"
-    with pytest.raises(ValueError, match="judged with the next one only"):
+    with pytest.raises(ValueError, match="judged with the next alone"):
         FineTuning(tuning.task, tuning.config, reward="intervention", labelling=Labelling(blame_window=3))
     with pytest.raises(ValueError, match=r"no reward 'keyboard'; the choices are \('task', 'intervention'\)"):
         FineTuning(tuning.task, tuning.config, reward="keyboard")
