@@ -39,7 +39,7 @@ def sample_states(contract: Contract, joints: Sequence[str], count: int, rng: np
     low, high = (np.clip(x, -2.0 * np.pi, 2.0 * np.pi) for x in (low, high))  # continuous joints say 1e9
     command = contract.command
     feet = next((term.size for term in contract.obs if term.name == "foot_contact"), 0)
-    return RobotState(
+    states = RobotState(
         stamp_s=np.arange(count) / contract.rate_hz,
         joint_pos=rng.uniform(low, high, (count, n)),
         joint_vel=rng.normal(0.0, 0.2, (count, n)) * np.clip(vel, 0.0, 30.0),
@@ -53,6 +53,21 @@ def sample_states(contract: Contract, joints: Sequence[str], count: int, rng: np
         base_pos_w=rng.normal(0.0, 1.0, (count, 3)),
         lin_vel_b=rng.normal(0.0, 0.5, (count, 3)),
     )
+    _lay_out(states, contract, count, rng)
+    return states
+
+
+def _lay_out(states: RobotState, contract: Contract, count: int, rng: np.random.Generator) -> None:
+    """Fill in the poses of tool and objects where a term of the contract reads them."""
+    sizes = {term.name: term.size for term in contract.obs}
+    per_object = {"object_pos": 3, "object_axes": 6, "tool_to_object": 3}
+    objects = max((sizes[name] // k for name, k in per_object.items() if name in sizes), default=0)
+    if sizes.keys() & {"tool_pos", "tool_axes", "tool_to_object"}:
+        states.tool_pos_b = rng.uniform((0.2, -0.4, 0.0), (0.7, 0.4, 0.6), (count, 3))
+        states.tool_quat_xyzw = _orientations(count, rng)
+    if objects:
+        states.object_pos_b = rng.uniform((0.2, -0.4, 0.0), (0.7, 0.4, 0.6), (count, objects, 3))
+        states.object_quat_xyzw = _orientations(count * objects, rng).reshape(count, objects, 4)
 
 
 def _orientations(count: int, rng: np.random.Generator) -> np.ndarray:

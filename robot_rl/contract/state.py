@@ -3,7 +3,7 @@
 Knows: names, units and frames of the measured quantities.
 Does not know: which robot, which policy, where the numbers come from.
 
-Shapes: ... batch (nothing for one robot, N for N environments) · J joints · A action · K command.
+Shapes: ... batch (nothing for one robot, N for N environments) · J joints · A action · K command · O objects.
 All arrays are NumPy on a robot, NumPy or torch in simulation.
 """
 
@@ -46,6 +46,11 @@ class RobotState:
     """Tool position in the base frame [m], shape (..., 3); None where there is no tool."""
     tool_quat_xyzw: Array | None = None
     """Tool orientation in the base frame, shape (..., 4); None where there is no tool."""
+    object_pos_b: Array | None = None
+    """Positions of the task's objects in the base frame, as perception tells them [m], shape (..., O, 3), in the order
+    of the contract's ``extra["objects"]``; None where nobody looks."""
+    object_quat_xyzw: Array | None = None
+    """Orientations of the task's objects in the base frame, shape (..., O, 4); None where nobody looks."""
 
 
 @dataclass(slots=True)

@@ -95,12 +95,72 @@ def joint_sin_cos(state: RobotState, contract: Contract) -> Array:
     return xp.concat((xp.sin(state.joint_pos), xp.cos(state.joint_pos)), -1)
 
 
+def command(state: RobotState, contract: Contract) -> Array:
+    """The command in force where it is no velocity, e.g. a goal [m], (..., K)."""
+    return state.command
+
+
+def tool_pos(state: RobotState, contract: Contract) -> Array:
+    """Position of the tool in the base frame [m], (..., 3)."""
+    if state.tool_pos_b is None:
+        raise ValueError("observation term 'tool_pos' needs a robot that measures tool_pos_b; this one does not")
+    return state.tool_pos_b
+
+
+def tool_axes(state: RobotState, contract: Contract) -> Array:
+    """The tool's x and y axes in the base frame, (..., 6): continuous in every rotation (Zhou et al. 2019)."""
+    if state.tool_quat_xyzw is None:
+        raise ValueError("observation term 'tool_axes' needs a robot that measures tool_quat_xyzw; this one does not")
+    return _axes(state.tool_quat_xyzw)
+
+
+def object_pos(state: RobotState, contract: Contract) -> Array:
+    """Positions of the task's objects in the base frame, one after the other [m], (..., 3 O)."""
+    return _flat(_seen(state.object_pos_b, "object_pos"))
+
+
+def object_axes(state: RobotState, contract: Contract) -> Array:
+    """X and y axes of the task's objects in the base frame, one object after the other, (..., 6 O)."""
+    return _flat(_axes(_seen(state.object_quat_xyzw, "object_axes")))
+
+
+def tool_to_object(state: RobotState, contract: Contract) -> Array:
+    """From the tool to each object, in the base frame [m], (..., 3 O)."""
+    seen = _seen(state.object_pos_b, "tool_to_object")
+    if state.tool_pos_b is None:
+        raise ValueError("observation term 'tool_to_object' needs a robot that measures tool_pos_b; this one does not")
+    return _flat(seen - state.tool_pos_b[..., None, :])
+
+
+def _seen(poses: Array | None, term: str) -> Array:
+    if poses is None:
+        raise ValueError(f"observation term {term!r} needs someone who sees the objects; nothing fills object_pos_b")
+    return poses
+
+
+def _flat(x: Array) -> Array:
+    """Join the last two axes."""
+    return x.reshape(*x.shape[:-2], -1)
+
+
+def _axes(quat_xyzw: Array) -> Array:
+    """First two columns of the rotation, (..., 6)."""
+    x, y, z, w = (quat_xyzw[..., i] for i in range(4))
+    return stack_last(
+        (
+            1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y + w * z), 2.0 * (x * z - w * y),
+            2.0 * (x * y - w * z), 1.0 - 2.0 * (x * x + z * z), 2.0 * (y * z + w * x),
+        )
+    )  # fmt: skip
+
+
 TERMS: dict[str, Term] = {
     term.__name__: term
     for term in (
         base_ang_vel,
         base_lin_acc,
         base_lin_vel,
+        command,
         foot_contact,
         joint_effort,
         joint_pos,
@@ -108,7 +168,12 @@ TERMS: dict[str, Term] = {
         joint_sin_cos,
         joint_vel_rel,
         last_action,
+        object_axes,
+        object_pos,
         projected_gravity,
+        tool_axes,
+        tool_pos,
+        tool_to_object,
         velocity_commands,
     )
 }

@@ -24,10 +24,15 @@ def make_physics(task: Task, *, num_envs: int, physics: str = "mujoco_cpu", thre
         threads: Of a CPU backend, 0 is one per CPU.
 
     Raises:
-        ValueError: There is no such backend; the choices are listed.
+        ValueError: There is no such backend, or it has no tools and objects; the choices are listed.
         ImportError: Its engine is not installed; the cure is named.
     """
     check_physics(physics)
+    if physics not in WITH_OBJECTS and (task.objects or any(name.startswith("tool_") for name in task.obs)):
+        raise ValueError(
+            f"task {task.name!r} reads the poses of a tool or of the objects {list(task.objects)}, which physics "
+            f"{physics!r} does not tell; the choices are {list(WITH_OBJECTS)}"
+        )
     return _BUILDERS[physics](load_robot(task.robot), num_envs, task, threads)
 
 
@@ -65,7 +70,15 @@ def _mujoco_cpu(robot: Robot, num_envs: int, task: Task, threads: int) -> Physic
     from robot_rl.sim.mujoco_cpu import MujocoCpu
 
     motors = Motors(task.torque_speed, task.delay_substeps[1])
-    return MujocoCpu(robot, num_envs, scene=task.scene, terrain=task.terrain, motors=motors, threads=threads)
+    return MujocoCpu(
+        robot,
+        num_envs,
+        scene=task.scene,
+        terrain=task.terrain,
+        motors=motors,
+        objects=task.objects,
+        threads=threads,
+    )
 
 
 def _mujoco_gpu(robot: Robot, num_envs: int, task: Task, threads: int) -> Physics:
@@ -100,3 +113,5 @@ _BUILDERS: dict[str, Callable[[Robot, int, Task, int], Physics]] = {
 }
 PHYSICS = tuple(_BUILDERS)
 """Backends that ``make_physics`` builds."""
+WITH_OBJECTS = ("mujoco_cpu",)
+"""Those of them that know a task's objects and a robot's tool."""

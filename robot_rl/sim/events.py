@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from robot_rl.hardware.robot import Robot
+from robot_rl.sim.objects import draw_poses
 from robot_rl.sim.physics import RANDOMIZABLE, Physics, parameter_width, unknown_parameter
 from robot_rl.sim.task import Commands, Push, Range, Task
 
@@ -57,6 +58,8 @@ def initial_state(robot: Robot, task: Task, rng: np.random.Generator, n: int) ->
     for name in ("lin_vel_w", "ang_vel_b"):
         if name in spread:
             state[name] = draw(rng, spread[name], (n, 3))
+    if task.objects:
+        state["object_pos"], state["object_quat_xyzw"] = draw_poses(task.objects, rng, n)
     return state
 
 

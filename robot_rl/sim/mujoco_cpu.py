@@ -22,6 +22,8 @@ from robot_rl.contract.state import JointTarget, RobotState
 from robot_rl.hardware.robot import Robot
 from robot_rl.sim.actuator import Motors, delay_s, motor_limits
 from robot_rl.sim.addresses import CONTACT_N, find_addresses
+from robot_rl.sim.object_model import Workspace
+from robot_rl.sim.objects import Object
 from robot_rl.sim.physics import check_ids, unknown_parameter
 from robot_rl.sim.picture import Picture
 from robot_rl.sim.scene import build_model
@@ -46,6 +48,7 @@ class MujocoCpu:
         scene: str = "flat",
         terrain: Terrain | None = None,
         motors: Motors | None = None,
+        objects: Mapping[str, Object] | None = None,
         threads: int = 0,
     ) -> None:
         """Compile the scene and start ``threads`` threads (0: one per CPU); ideal servos by default."""
@@ -53,10 +56,11 @@ class MujocoCpu:
         self.num_envs = num_envs
         self._motors = motors or Motors()
         self.max_delay = self._motors.max_delay
-        self.model = build_model(robot, scene, terrain, self._motors)
+        self.model = build_model(robot, scene, terrain, self._motors, objects)
         self.dt_s = float(self.model.opt.timestep)
         self.batch = Batch(self.model, num_envs, nthread=threads)
         self._picture = Picture(self.model, floating_base=robot.floating_base)
+        self._workspace = Workspace(self.model, self.batch, robot, objects or ())
         self._find_addresses()
         self._bind()
         self._gains = (np.asarray(robot.stiffness), np.asarray(robot.damping))
@@ -95,6 +99,7 @@ class MujocoCpu:
             state.lin_vel_b = rotate_inverse(state.quat_xyzw, self._qvel[:, :3])
         if robot.feet:
             state.foot_contact = (self._sensors[:, self._touch] > CONTACT_N).astype(np.float64)
+        self._workspace.measure(state)
         return state
 
     def apply(self, target: JointTarget) -> None:
@@ -112,7 +117,7 @@ class MujocoCpu:
 
     def step(self, substeps: int) -> None:
         """Advance all copies by ``substeps`` of ``dt_s`` on the threads."""
-        self.batch.step(nstep=substeps)
+        self.batch.step(nstep=substeps, stage=self._workspace.stage)
 
     def reset(self, ids: np.ndarray, state: dict[str, np.ndarray] | None = None) -> None:
         """Put copies ``ids`` into the default pose, or into the parts of ``state`` that are given."""
@@ -270,8 +275,9 @@ class MujocoCpu:
             self._qvel[ids, :3] = value
         elif name == "ang_vel_b" and self.robot.floating_base:
             self._qvel[ids, 3:6] = value
-        else:
+        elif not self._workspace.place(ids, name, value):
             choices = ["joint_pos", "joint_vel", "base_pos_w", "quat_xyzw", "lin_vel_w", "ang_vel_b"]
+            choices += ["object_pos", "object_quat_xyzw"]
             raise ValueError(f"no state {name!r} to reset on robot {self.robot.name!r}; the choices are {choices}")
 
     def _randomize_base(self, ids: np.ndarray, name: str, value: np.ndarray) -> None:

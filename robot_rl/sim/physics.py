@@ -51,7 +51,8 @@ class Physics(Protocol):
         """Put copies ``ids``, shape (n,) int, into the default pose or into the poses given.
 
         ``state`` may hold any of ``joint_pos, joint_vel`` (n, J), ``base_pos_w, lin_vel_w, ang_vel_b`` (n, 3),
-        ``quat_xyzw`` (n, 4). Targets of these copies return to the default pose.
+        ``quat_xyzw`` (n, 4), and with objects ``object_pos`` (n, O, 3) and ``object_quat_xyzw`` (n, O, 4) in the base
+        frame. Targets of these copies return to the default pose.
         """
         ...
 

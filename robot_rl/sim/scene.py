@@ -8,12 +8,16 @@ Does not know: tasks, batches.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import mujoco
 import numpy as np
 
 from robot_rl import zoo
 from robot_rl.hardware.robot import Robot
 from robot_rl.sim.actuator import Motors, fit_motors
+from robot_rl.sim.object_model import add_objects
+from robot_rl.sim.objects import Object
 from robot_rl.sim.terrain import Relief, Terrain, make_relief
 
 THICK_M = 1.0
@@ -25,12 +29,16 @@ EXTENT_M = 1.0
 
 
 def build_model(
-    robot: Robot, scene: str = "flat", terrain: Terrain | None = None, motors: Motors | None = None
+    robot: Robot,
+    scene: str = "flat",
+    terrain: Terrain | None = None,
+    motors: Motors | None = None,
+    objects: Mapping[str, Object] | None = None,
 ) -> mujoco.MjModel:
     """Compile ``robot`` standing in the scene ``sim/scenes/<scene>.xml``, whose names get the prefix ``scene/``.
 
     With a ``terrain`` the planes of the scene make room for it; it gets the material of the first of them.
-    ``motors`` that are no ideal servos bring actuators and buffers of their own.
+    ``motors`` that are no ideal servos bring actuators and buffers of their own; ``objects`` come behind the robot.
 
     Raises:
         ValueError: The scene does not exist, a joint of the robot is missing in its MJCF, or its motors lack numbers.
@@ -42,6 +50,8 @@ def build_model(
     if terrain is not None:
         lay_terrain(world, make_relief(terrain))
         spec.stat.extent = EXTENT_M
+    if objects:
+        add_objects(spec, robot, objects)
     spec.modelname = f"{robot.name} in {scene}"
     # The scene goes into the robot and not the other way round: names and physics options stay the robot's.
     spec.attach(world, prefix="scene/", frame=spec.worldbody.add_frame())

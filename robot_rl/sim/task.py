@@ -19,6 +19,7 @@ from robot_rl.contract.terms import find_term
 from robot_rl.hardware.robot import Robot
 from robot_rl.hardware.symmetry import Reflection
 from robot_rl.sim.curriculum import Curriculum
+from robot_rl.sim.objects import Object
 from robot_rl.sim.terrain import Terrain
 
 
@@ -160,6 +161,10 @@ class Task:
     """What privileged terms of the task's own become in a mirror, by name; ``hardware.symmetry`` knows the others."""
     constraints: Constraints | None = None
     """What must not happen, for training; evaluation only counts how often it does."""
+    success: OutcomeTerm | None = None
+    """1 where the task is solved in this state, else 0; episodes are counted by what it says of their last step."""
+    objects: dict[str, Object] = field(default_factory=dict)
+    """What stands in front of a robot of fixed base, by name; ``robot_rl.sim.objects`` says how a policy sees it."""
     scene: str = "flat"
     terrain: Terrain | None = None
     """Rough ground in place of the scene's floor; terms that ask for the ground's height are made of the same one."""
@@ -199,7 +204,7 @@ class Task:
             return tuple(float(values[i]) for i in rows)
 
         scale = self.action_scale if isinstance(self.action_scale, tuple) else (self.action_scale,) * len(joints)
-        sizes = _term_sizes(robot, len(self.commands.spec.names))
+        sizes = _term_sizes(robot, len(self.commands.spec.names), len(self.objects))
         for name in self.obs:
             find_term(name)
         return Contract(
@@ -219,10 +224,11 @@ class Task:
             sim_rate_hz=self.sim_rate_hz,
             limits=JointLimits(pick(robot.pos_low), pick(robot.pos_high), pick(robot.vel), pick(robot.effort)),
             imu_frame=robot.imu_frame,
+            extra={"objects": list(self.objects)} if self.objects else {},
         )
 
 
-def _term_sizes(robot: Robot, num_commands: int) -> dict[str, int]:
+def _term_sizes(robot: Robot, num_commands: int, num_objects: int) -> dict[str, int]:
     """Return the width of every observation term on ``robot``."""
     j, a, f = len(robot.joints), len(robot.actuated), len(robot.feet)
     three = ("base_ang_vel", "base_lin_acc", "base_lin_vel", "projected_gravity")
@@ -234,6 +240,12 @@ def _term_sizes(robot: Robot, num_commands: int) -> dict[str, int]:
         "last_action": a,
         "foot_contact": f,
         "velocity_commands": num_commands,
+        "command": num_commands,
+        "tool_pos": 3,
+        "tool_axes": 6,
+        "object_pos": 3 * num_objects,
+        "object_axes": 6 * num_objects,
+        "tool_to_object": 3 * num_objects,
     }
 
 

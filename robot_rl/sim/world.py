@@ -140,7 +140,7 @@ class World:
         if self.course:
             self.course.follow(after, self.contract.command.names)
             self.course.move_on(ids, terminated[ids] >= 1.0)
-        obs, log = (next_obs, {}) if ids.size == 0 else self._begin_anew(ids, next_obs)
+        obs, log = (next_obs, {}) if ids.size == 0 else self._begin_anew(ids, next_obs, outcome)
         if self.cat:
             log |= self.cat.log
         return WorldStep(
@@ -260,10 +260,10 @@ class World:
         return {"policy": seen, "critic": critic}
 
     def _begin_anew(
-        self, ids: np.ndarray, next_obs: dict[str, np.ndarray]
+        self, ids: np.ndarray, next_obs: dict[str, np.ndarray], outcome: Outcome
     ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         """Reset ``ids`` and return all observations, those of ``ids`` fresh, with the log of what ended."""
-        log = self._episode_log(ids)
+        log = self._episode_log(ids, outcome)
         self._restart(ids)
         state, self._feet_before = self._measure(), self._feet()
         obs = {name: x.copy() for name, x in next_obs.items()}
@@ -284,7 +284,7 @@ class World:
         self._air_s[ids] = 0.0
         self._link.restart(ids)
 
-    def _episode_log(self, ids: np.ndarray) -> dict[str, float]:
+    def _episode_log(self, ids: np.ndarray, outcome: Outcome) -> dict[str, float]:
         log = {
             "episode/return": self._sums[-1, ids].mean(),
             "episode/length_s": self._steps[ids].mean() * self.dt_s,
@@ -292,6 +292,8 @@ class World:
         }
         for row, name in zip(self._sums, self.task.rewards, strict=False):
             log[f"reward/{name}"] = row[ids].mean() / self.task.episode_s
+        if self.task.success:
+            log["episode/success"] = self.task.success(outcome)[ids].mean()
         log |= self.course.log if self.course else {}
         return {name: float(value) for name, value in log.items()}
 

@@ -20,6 +20,7 @@ _names = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), min_s
 def _sizes(contract_joints: int, measured: int, command: int) -> dict[str, int]:
     per_joint = {"joint_pos": measured, "joint_pos_rel": measured, "joint_vel_rel": measured, "joint_effort": measured}
     other = {"joint_sin_cos": 2 * measured, "last_action": contract_joints, "velocity_commands": command}
+    other |= {"command": command, "tool_axes": 6, "object_axes": 6}
     return dict.fromkeys(TERMS, 3) | per_joint | other | {"foot_contact": 4}
 
 

@@ -33,7 +33,7 @@ def settle(physics: Physics, target: JointTarget, seconds: float = 1.5) -> Robot
 def test_states_have_the_declared_shapes_and_belong_to_the_caller(hopper: Robot, build: Build) -> None:
     physics = build(hopper, 3)
     state = physics.state()
-    shapes = {f.name: getattr(state, f.name).shape for f in dataclasses.fields(state) if not f.name.startswith("tool")}
+    shapes = {f.name: getattr(state, f.name).shape for f in dataclasses.fields(state) if not f.name.startswith(("tool", "object"))}
     assert shapes == {
         "stamp_s": (3,),
         "joint_pos": (3, 1),
