@@ -21,8 +21,8 @@ OFFLINE = iql.Config(
 )  # fmt: skip
 ONLINE = rlpd.Config(
     critics=2, subset=2, hidden=(32, 32), actor_hidden=(32, 32), batch=64, utd=4, blocks_per_step=0.25, discount=0.95,
-    start_std=0.3, temperature=0.01, target_entropy=-1.5, start_steps=100, log_every=200, save_every=10**6, capacity=5000,
-    critic_lr=1e-3, actor_lr=1e-3, tau=0.02,
+    start_std=0.3, temperature=0.01, target_entropy=-1.5, start_steps=100, log_every=200, save_every=10**6,
+    capacity=5000, critic_lr=1e-3, actor_lr=1e-3, tau=0.02,
 )  # fmt: skip
 
 
