@@ -50,6 +50,9 @@ class Strategy:
     """Shortest and longest take-over, drawn uniformly [control steps]."""
     pause_steps: tuple[int, int] = (1, 1)
     """Shortest and longest rest after a take-over, in which the policy drives and nobody judges [control steps]."""
+    hindsight: bool = False
+    """value, distance: judge what the policy has just done, as people do, and its step is the one that is blamed. Else,
+    as in RLIF's released code, what it is about to do, which is then never done: only who leads there is blamed."""
     errors: float = 0.0
     """Share of the steps in which who took over acts at random; the judge's reference does not."""
 
@@ -106,6 +109,8 @@ class Overseer:
         self._generator = torch.Generator().manual_seed(seed)
         self._left = torch.zeros(num_envs, dtype=torch.int64)  # steps that the take-over goes on
         self._rest = torch.zeros(num_envs, dtype=torch.int64)  # steps that nobody judges
+        self._done: tuple[dict[str, Tensor], Tensor] | None = None  # what was seen and executed last
+        self._own = torch.zeros(num_envs, dtype=torch.bool)  # the policy did that, in this episode
         self.forget(torch.ones(num_envs, dtype=torch.bool))
 
     @torch.no_grad()
@@ -119,53 +124,66 @@ class Overseer:
         Raises:
             ValueError: The judge's values do not suit the relative test.
         """
-        expert = self.expert(obs)
         free = (self._left == 0) & (self._rest == 0)
-        starts = free & (torch.rand(len(robot), generator=self._generator) < self._chance(obs, robot, expert))
+        starts = free & (torch.rand(len(robot), generator=self._generator) < self._chance(obs, robot))
         length = self._draw(self.strategy.takeover_steps, len(robot))
         human = starts | (self._left > 0)
         self._rest = torch.where(human, self._rest, (self._rest - 1).clamp_min(0))
         self._left = torch.where(starts, length, self._left) - human.long()
         over = human & (self._left == 0)
         self._rest = torch.where(over, self._draw(self.strategy.pause_steps, len(robot)), self._rest)
+        self._done, self._own = (obs, robot), ~human
+        return torch.where(human[:, None], self.drive(obs), robot), human
+
+    @torch.no_grad()
+    def drive(self, obs: dict[str, Tensor]) -> Tensor:
+        """Return what the expert does, errors included, (N, A)."""
+        action = self.expert(obs)
         if self.strategy.errors > 0.0:
-            errs = torch.rand(len(robot), 1, generator=self._generator) < self.strategy.errors
-            random = torch.rand(robot.shape, generator=self._generator) * 2.0 - 1.0
-            expert = torch.where(errs, random, expert)
-        return torch.where(human[:, None], expert, robot), human
+            errs = torch.rand(len(action), 1, generator=self._generator) < self.strategy.errors
+            random = torch.rand(action.shape, generator=self._generator) * 2.0 - 1.0
+            action = torch.where(errs, random, action)
+        return action
 
     def forget(self, ended: Tensor) -> None:
         """End the take-overs of environments that begin a new episode, bool (N,)."""
         first = self._draw(self.strategy.pause_steps, len(ended))
         first = first if self.strategy.kind == "uniform" else torch.zeros_like(first)
-        self._left = torch.where(ended, 0, self._left)
+        self._left, self._own = torch.where(ended, 0, self._left), self._own & ~ended
         self._rest = torch.where(ended, first, self._rest)
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state as a tree for ``checkpoint.save``."""
-        return {"left": self._left, "rest": self._rest, "generator": self._generator.get_state()}
+        done = None if self._done is None else list(self._done)
+        counts = {"left": self._left, "rest": self._rest, "own": self._own}
+        return counts | {"done": done, "generator": self._generator.get_state()}
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Continue from a state that ``snapshot`` returned."""
-        self._left, self._rest = snapshot["left"].clone(), snapshot["rest"].clone()
+        self._left, self._rest, self._own = (snapshot[name].clone() for name in ("left", "rest", "own"))
+        self._done = None if snapshot["done"] is None else (snapshot["done"][0], snapshot["done"][1])
         self._generator.set_state(snapshot["generator"])
 
-    def _chance(self, obs: dict[str, Tensor], robot: Tensor, expert: Tensor) -> Tensor:
+    def _chance(self, obs: dict[str, Tensor], robot: Tensor) -> Tensor:
         """Return the probability of a take-over, (N,)."""
         strategy = self.strategy
         if strategy.kind in ("random", "uniform"):
             return torch.full((len(robot),), strategy.rate if strategy.kind == "random" else 1.0)
-        wanted = self._bad(obs, robot, expert)
-        return torch.where(wanted, strategy.certainty, 1.0 - strategy.certainty)
+        if not strategy.hindsight:
+            return torch.where(self._bad(obs, robot), strategy.certainty, 1.0 - strategy.certainty)
+        if self._done is None:
+            return torch.zeros(len(robot))
+        chance = torch.where(self._bad(*self._done), strategy.certainty, 1.0 - strategy.certainty)
+        return torch.where(self._own, chance, 0.0)
 
-    def _bad(self, obs: dict[str, Tensor], robot: Tensor, expert: Tensor) -> Tensor:
+    def _bad(self, obs: dict[str, Tensor], robot: Tensor) -> Tensor:
         """Return where the policy should not go on, bool (N,)."""
         strategy = self.strategy
         if strategy.kind == "distance":
-            return (expert - robot).abs().sum(-1) > strategy.threshold
+            return (self.expert(obs) - robot).abs().sum(-1) > strategy.threshold
         assert self._judge is not None, "checked at construction"
         value = self._judge(obs, robot)
-        best = self._judge(obs, expert if self._reference is None else self._reference(obs))
+        best = self._judge(obs, (self._reference or self.expert)(obs))
         if strategy.margin is not None:
             return best > value + strategy.margin
         if not bool((best > 0.0).all()):

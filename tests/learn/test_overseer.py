@@ -89,6 +89,25 @@ def test_a_distance_is_judged_without_values() -> None:
     assert watch(Overseer(strategy, 2, expert=expert), wanted, 1).tolist() == [[False, True]]
 
 
+def test_hindsight_judges_what_was_done_and_never_what_is_about_to_be() -> None:
+    overseer = Overseer(Strategy(certainty=1.0, hindsight=True), 1, expert=expert, judge=judge)
+    bad, good = torch.zeros(1, 2), GOOD
+    who = [bool(overseer.oversee(seen(1), action)[1]) for action in (good, bad, good, bad, bad, bad, good, good)]
+    assert who == [
+        False,
+        False,
+        True,
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]  # after the bad one; not for what came in between
+    overseer.oversee(seen(1), bad)
+    overseer.forget(torch.tensor([True]))
+    assert not bool(overseer.oversee(seen(1), good)[1])  # that was in another episode
+
+
 def test_random_overseers_take_over_at_their_rate() -> None:
     who = watch(Overseer(at_random(0.3), 500, expert=expert), GOOD.expand(500, 2), 100).float()
     assert who.mean() == pytest.approx(0.3, abs=0.01)

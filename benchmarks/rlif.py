@@ -1,0 +1,308 @@
+"""RLIF against HG-DAgger, DAgger and BC given the same interventions, on Gymnasium's Hopper-v5 and Walker2d-v5.
+
+Luo et al. 2024 (arXiv 2311.12996), table 1. For every task RLPD trains once, in stages; the best stage judges (its
+critics) and is the reference, and the stage whose score is nearest to a level is the expert that takes over. A score is
+D4RL's: 100 (return - random) / (expert - random). The paper's bodies were version 2 under D4RL's experts: compare the
+direction. The judge's margin is additive, ``1 - alpha`` of the mean value of the reference on its own way, because
+values near a fall are not always positive. BC clones the demonstrations and all that the overseer did in RLIF's run.
+
+A finished (task, level, method, seed) is a small JSON in ``out`` and is not run again; the card is written after each.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from robot_rl.data.atomic import write_whole
+from robot_rl.data.interventions import Labelling, lasting_cost
+from robot_rl.data.replay import Replay
+from robot_rl.learn import checkpoint, imitation, imitation_loop, rlif, rlif_loop, rlpd, rlpd_loop
+from robot_rl.learn.agent import Agent
+from robot_rl.learn.env import VecEnv
+from robot_rl.learn.overseer import Overseer, Strategy, at_random, by_critics
+from robot_rl.learn.watched import evaluate
+from robot_rl.sim.gym_batch import make_gym_world
+
+SCALE = {"Hopper-v5": (-20.27, 3234.3), "Walker2d-v5": (1.63, 4592.3)}
+"""Returns that score 0 and 100: D4RL's random and expert (Fu et al. 2020, arXiv 2004.07219)."""
+ALPHA = {"Hopper-v5": 0.97, "Walker2d-v5": 0.99}
+METHODS = ("rlif_value", "rlif_random", "hg_dagger_value", "hg_dagger_random", "dagger", "bc")
+PAPER: dict[str, dict[int, tuple[str, ...]]] = {
+    "Hopper-v5": {
+        110: ("109.0", "106.5", "53.6", "112.7", "57.9", ""),
+        70: ("99.7", "75.6", "44.8", "69.7", "20.5", ""),
+        20: ("102.9", "19.1", "11.9", "19.7", "12.4", ""),
+    },
+    "Walker2d-v5": {
+        110: ("109.2", "93.8", "80.3", "86.9", "70.6", ""),
+        40: ("108.4", "103.9", "40.7", "42.7", "38.7", ""),
+        15: ("108.0", "75.1", "25.2", "24.4", "19.5", ""),
+    },
+}
+"""Table 1 by task and level of the expert, in the order of ``METHODS``; of BC it has averages: 44.5 and 64.8."""
+EPISODES, EVAL_SEED, NUM_ENVS = 20, 10_000, 4
+RATE = 0.85
+"""Of the random overseer, as the paper's random columns."""
+
+Cell = dict[str, Any]
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How large the study is."""
+
+    steps: int
+    """Environment steps of each learner."""
+    expert_steps: int
+    stage_steps: int
+    """Between stages of the expert's training."""
+    updates: int
+    """Critic updates per environment step, of RLIF and the expert."""
+    width: int
+    hindsight: bool
+
+
+def run(
+    *, tasks: Sequence[str] = ("Hopper-v5", "Walker2d-v5"), levels: Sequence[int] = (110, 20),
+    methods: Sequence[str] = METHODS, seeds: int = 3, steps: int = 200_000, expert_steps: int = 300_000,
+    stage_steps: int = 10_000, updates: int = 2, width: int = 256, hindsight: int = 0, out: str = "runs/rlif",
+    card: str = "",
+) -> dict[str, Any]:  # fmt: skip
+    """Train experts, then every method with every seed, one after the other on one thread, and write the card.
+
+    Args:
+        tasks: Keys of ``SCALE``.
+        levels: Scores of the experts that take over.
+        methods: Of ``METHODS``; ``bc`` needs ``rlif_value`` before it.
+        seeds: Runs per cell, seeds 0, 1, ...
+        steps: Environment steps of each learner.
+        expert_steps: Of the training that experts come from.
+        stage_steps: Between its stages.
+        updates: Critic updates per environment step.
+        width: Of the two hidden layers of all networks.
+        hindsight: 1 lets the judge see what the policy did, 0 what it is about to do (released code).
+        out: Where experts and finished runs are kept.
+        card: Folder for ``rlif.{md,json}``; empty is ``out``.
+    """
+    scale = Scale(steps, expert_steps, stage_steps, updates, width, bool(hindsight))
+    threads, cells = torch.get_num_threads(), list[Cell]()
+    torch.set_num_threads(1)
+    try:
+        for task in tasks:
+            stages = train_expert(Path(out) / f"expert_{task}", task, scale)
+            for level in levels:
+                for seed in range(seeds):
+                    for method in methods:
+                        cells.append(_kept(Path(out), stages, task, level, method, seed, scale))
+                        write_card(Path(card or out), cells)
+    finally:
+        torch.set_num_threads(threads)
+    means = summary(cells)
+    best = {key[2]: mean for key, (mean, _) in means.items() if key[:2] == (tasks[0], levels[-1])}
+    floor = max((mean for method, mean in best.items() if not method.startswith("rlif")), default=0.0)
+    value = best.get("rlif_value", 0.0)
+    return {
+        "bench": "rlif",
+        "value": round(value, 1),
+        "unit": f"score of RLIF by value on {tasks[0]}, expert nearest to {levels[-1]}",
+        "floor": round(floor, 1),
+        "ratio": round(value / floor, 3) if floor > 0.0 else None,
+        "p50_us": None,
+        "p99_us": None,
+        "setup": f"floor: best of HG-DAgger, DAgger, BC; {steps} steps, {updates} updates per step, {seeds} seeds, "
+        f"load {os.getloadavg()[0]:.1f}",
+    }
+
+
+def score(task: str, value: float) -> float:
+    """Return the normalised score of a return."""
+    low, high = SCALE[task]
+    return 100.0 * (value - low) / (high - low)
+
+
+def learner(scale: Scale) -> rlpd.Config:
+    """Return RLPD's settings for experts and for RLIF."""
+    hidden = (scale.width, scale.width)
+    return replace(
+        rlif.LEARNER, hidden=hidden, actor_hidden=hidden, utd=scale.updates * NUM_ENVS, blocks_per_step=1.0 / NUM_ENVS,
+        capacity=max(scale.steps, scale.expert_steps) + 100_000, save_every=10**9,
+    )  # fmt: skip
+
+
+# -- experts -----------------------------------------------------------------------------------------------------------
+
+
+def train_expert(folder: Path, task: str, scale: Scale) -> list[Path]:
+    """Train RLPD on the task's own reward and return its stages, each with its score; goes on where it was killed."""
+    made = sorted((folder / "stages").glob("*.npz"))
+    for steps in range((len(made) + 1) * scale.stage_steps, scale.expert_steps + 1, scale.stage_steps):
+        cfg = replace(learner(scale), total_steps=steps, start_steps=2_000, seed=100, temperature=0.1)
+        resume = checkpoint.latest(folder / "run" / "checkpoints") is not None
+        agent = rlpd_loop.train(cfg, _world(task, NUM_ENVS, 5_000), folder / "run", resume=resume, progress=False)
+        returns, _ = evaluate(_world(task, EPISODES, EVAL_SEED), agent.actor)
+        points = score(task, float(np.mean(returns)))
+        path = folder / "stages" / f"{steps:08d}.npz"
+        checkpoint.save(path, {"agent": agent.snapshot(), "score": points})
+        _log.warning("expert %s after %d steps: score %.1f", task, steps, points)
+        made.append(path)
+    return made
+
+
+def _stage(path: Path, env: VecEnv, scale: Scale) -> tuple[Agent, float]:
+    tree, size = checkpoint.load(path), env.obs_sizes["policy"]
+    agent = rlpd.make_agent(learner(scale), obs_size=size, num_actions=env.num_actions)
+    agent.restore(tree["agent"])
+    return agent, tree["score"]
+
+
+def _cast(stages: Sequence[Path], env: VecEnv, level: float, scale: Scale) -> tuple[Agent, Agent, float]:
+    """Return the judge, the expert nearest to ``level``, and the expert's score."""
+    scores = [float(checkpoint.load(path)["score"]) for path in stages]
+    judge, _ = _stage(stages[int(np.argmax(scores))], env, scale)
+    expert, points = _stage(stages[int(np.argmin(np.abs(np.array(scores) - level)))], env, scale)
+    return judge, expert, points
+
+
+@torch.no_grad()
+def _mean_value(task: str, judge: Agent) -> float:
+    """Return the judge's mean value of its own actions, over steps of its own episodes."""
+    world, values = _world(task, NUM_ENVS, EVAL_SEED + 1), []
+    obs, value = world.reset(), by_critics(judge)
+    for _ in range(500):
+        action = judge.actor(obs["policy"])
+        values.append(float(value(obs, action).mean()))
+        obs = world.step(action).obs
+    return float(np.mean(values))
+
+
+# -- cells -------------------------------------------------------------------------------------------------------------
+
+
+def _kept(out: Path, stages: Sequence[Path], task: str, level: int, method: str, seed: int, scale: Scale) -> Cell:
+    how = "hind" if scale.hindsight else "fore"
+    path = out / f"{task}_{level}_{method}_seed{seed}_{scale.steps}_{scale.updates}_{how}.json"
+    if not path.is_file():
+        write_whole(path, json.dumps(_train(path.with_suffix(""), stages, task, level, method, seed, scale)))
+    cell = json.loads(path.read_text())
+    _log.warning("%s %d %s seed %d: score %.1f", task, level, method, seed, cell["score"])
+    return cell
+
+
+def _train(folder: Path, stages: Sequence[Path], task: str, level: int, method: str, seed: int, scale: Scale) -> Cell:
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
+    began, env = time.perf_counter(), _world(task, NUM_ENVS, 1000 * seed)
+    judge, expert, points = _cast(stages, env, level, scale)
+    strategy = at_random(RATE) if method.endswith("random") else Strategy(
+        margin=(1.0 - ALPHA[task]) * _mean_value(task, judge), hindsight=scale.hindsight
+    )  # fmt: skip
+    boss = Overseer(
+        strategy, NUM_ENVS, expert=lambda obs: expert.actor(obs["policy"]), judge=by_critics(judge),
+        reference=lambda obs: judge.actor(obs["policy"]), seed=seed,
+    )  # fmt: skip
+    if method.startswith("rlif"):
+        actor = _rlif(folder, env, boss, seed, scale)
+    elif method == "bc":
+        actor = _bc(folder.with_name(folder.name.replace("_bc_", "_rlif_value_")), env, seed, scale)
+    else:
+        actor = _dagger(folder, env, boss, method, seed, scale)
+    returns, _ = evaluate(_world(task, EPISODES, EVAL_SEED), actor)
+    shutil.rmtree(folder, ignore_errors=True)
+    return {
+        "task": task, "level": level, "method": method, "seed": seed, "steps": scale.steps, "expert_score": points,
+        "return": float(np.mean(returns)), "score": score(task, float(np.mean(returns))),
+        "seconds": round(time.perf_counter() - began, 1),
+    }  # fmt: skip
+
+
+def _rlif(folder: Path, env: VecEnv, boss: Overseer, seed: int, scale: Scale) -> torch.nn.Module:
+    cfg = rlif.Config(
+        strategy=boss.strategy, rlpd=learner(scale), seed=seed, total_steps=scale.steps,
+        labelling=Labelling(end_reward=lasting_cost(0.99, takeover_steps=4)),
+    )  # fmt: skip
+    pupil = rlif_loop.train(cfg, env, folder, boss, progress=False)
+    path = checkpoint.latest(folder / "checkpoints")
+    assert path is not None, "a run ends with a checkpoint"
+    state = checkpoint.load(path)["replays"]["online"]
+    seen = Replay(1, state["columns"]).split(state["rows"].numpy())
+    chosen, data = seen["human"] > 0.0, io.BytesIO()
+    np.savez(data, obs=seen["obs"][chosen], action=seen["action"][chosen])
+    write_whole(folder.with_suffix(".npz"), data.getvalue())
+    return pupil.actor
+
+
+def _bc(source: Path, env: VecEnv, seed: int, scale: Scale) -> torch.nn.Module:
+    path = source.with_suffix(".npz")
+    if not path.is_file():
+        raise ValueError(f"bc clones what the overseer did in RLIF's run, and there is no {path}; run rlif_value first")
+    with np.load(path, allow_pickle=False) as seen:
+        columns = {"obs": seen["obs"], "action": seen["action"]}
+    sizes = {"policy": env.obs_sizes["policy"], "action": env.num_actions}
+    data = Replay(len(columns["obs"]), imitation.clone_columns(sizes["policy"], sizes["action"]))
+    data.extend(columns)
+    cfg = imitation.Config(method="bc", hidden=(scale.width, scale.width), seed=seed)
+    clone = imitation.make_clone(cfg, sizes)
+    imitation.fit(clone, data, max(1, scale.steps // 10), cfg, np.random.default_rng(seed))
+    return clone.actor
+
+
+def _dagger(folder: Path, env: VecEnv, boss: Overseer, method: str, seed: int, scale: Scale) -> torch.nn.Module:
+    cfg = imitation.Config(
+        method="dagger" if method == "dagger" else "hg_dagger", strategy=boss.strategy, seed=seed, rounds=10**6,
+        total_steps=scale.steps, hidden=(scale.width, scale.width), pretrain_updates=max(1, scale.steps // 20),
+        round_updates=max(1, scale.steps // 400),
+    )  # fmt: skip
+    return imitation_loop.train(cfg, env, folder, boss, progress=False).actor
+
+
+def _world(task: str, num_envs: int, seed: int) -> VecEnv:
+    return cast("VecEnv", make_gym_world(task, num_envs=num_envs, seed=seed, threads=1))
+
+
+# -- card --------------------------------------------------------------------------------------------------------------
+
+
+def summary(cells: Sequence[Cell]) -> dict[tuple[str, int, str], tuple[float, float]]:
+    """Return mean score and standard error over seeds by task, level and method."""
+    found: dict[tuple[str, int, str], tuple[float, float]] = {}
+    for key in dict.fromkeys((c["task"], c["level"], c["method"]) for c in cells):
+        x = np.array([c["score"] for c in cells if (c["task"], c["level"], c["method"]) == key])
+        found[key] = float(x.mean()), float(x.std(ddof=1) / np.sqrt(len(x))) if len(x) > 1 else 0.0
+    return found
+
+
+def write_card(folder: Path, cells: Sequence[Cell]) -> None:
+    """Write ``rlif.md`` and ``rlif.json`` into ``folder``."""
+    means, seeds = summary(cells), 1 + max(cell["seed"] for cell in cells)
+    lines = [
+        "# RLIF, HG-DAgger, DAgger and BC given the same interventions",
+        "",
+        f"`robot-rl bench rlif steps={cells[0]['steps']} seeds={seeds}` · normalised scores, mean ± standard error "
+        f"over seeds, {EPISODES} deterministic episodes each. Paper: Luo et al. 2024, table 1, other bodies, up to a "
+        "million steps: compare the direction.",
+        "",
+        "| task | expert | | " + " | ".join(METHODS) + " |",
+        "|---|---|---|" + "---|" * len(METHODS),
+    ]
+    for task, level in dict.fromkeys((cell["task"], cell["level"]) for cell in cells):
+        expert = next(c["expert_score"] for c in cells if (c["task"], c["level"]) == (task, level))
+        ours = [means.get((task, level, method)) for method in METHODS]
+        texts = ["" if x is None else f"{x[0]:.1f} ± {x[1]:.1f}" for x in ours]
+        lines.append(f"| {task} | {expert:.0f} | here | {' | '.join(texts)} |")
+        near = min(PAPER.get(task, {}), key=lambda known: abs(known - level), default=None)
+        if near is not None:
+            lines.append(f"| | {near} | paper | {' | '.join(PAPER[task][near])} |")
+    write_whole(folder / "rlif.md", "\n".join(lines) + "\n")
+    write_whole(folder / "rlif.json", json.dumps(cells) + "\n")
