@@ -48,7 +48,7 @@ class Episodes:
     command: np.ndarray
     """(E, K)."""
     fell: np.ndarray
-    """Whether the task ended it, (E,) bool."""
+    """Whether the task ended it unsolved, (E,) bool."""
     returns: np.ndarray
     """Sum of rewards, (E,)."""
     length_s: np.ndarray
@@ -69,6 +69,8 @@ class Episodes:
     """Sum over the whole episode of each reward term, weighted, (E,) per name; together they are ``returns``."""
     ground: dict[str, np.ndarray] = field(default_factory=dict)
     """On rough ground the ``kind`` of each one's tile and its ``level``, (E,) per name."""
+    solved: dict[str, np.ndarray] = field(default_factory=dict)
+    """Whether it ended in ``success``, (E,) bool, where the task says what that is."""
 
     def summary(self) -> dict[str, Any]:
         """Return the numbers that policies are compared by.
@@ -98,6 +100,7 @@ class Episodes:
                 "rewards": gains,
             }
             | ({"violations": rates} if rates else {})
+            | {f"{name}_rate": float(value.mean()) for name, value in self.solved.items()}
             | ({"ground": self.falls_by_ground()} if self.ground else {})
         )
 
@@ -114,7 +117,7 @@ class Episodes:
         return Episodes(**chosen)
 
 
-GROUPS = ("violated", "terms", "ground")
+GROUPS = ("violated", "terms", "ground", "solved")
 """Fields of ``Episodes`` with an array per name."""
 ARRAYS = tuple(f.name for f in dataclasses.fields(Episodes) if f.name not in GROUPS)
 """The other ones."""
@@ -278,9 +281,10 @@ def run_world(
     violated = {name: np.zeros(n) for name in constraints.terms} if constraints else {}
     terms = {name: np.zeros(n) for name in world.task.rewards}
     ground = {"kind": world.course.kinds, "level": world.course.level.copy()} if world.course else {}
+    solved = {"success": np.zeros(n, bool)} if world.task.success else {}
     found = Episodes(
         commands, np.zeros(n, bool), returns, length_s, steps, lin_vel, yaw_rate, all_steps, changes, violated, terms,
-        ground,
+        ground, solved,
     )  # fmt: skip
     world.commands.fixed = commands
     memories = np.zeros((n, policy.recalled.size), np.float32)  # each copy's own
@@ -306,6 +310,9 @@ def run_world(
             for name, broken in violations(constraints, result.outcome).items():
                 found.violated[name][alive] += broken[alive]
         found.fell[alive] = result.terminated[alive] >= 1.0
+        if world.task.success:
+            solved["success"][alive] = world.task.success(result.outcome)[alive] > 0.5
+            found.fell[alive] &= ~solved["success"][alive]
         alive &= (result.terminated < 1.0) & ~result.truncated
         obs = result.obs["policy"]
         progress(step + 1, limit)

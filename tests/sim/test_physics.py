@@ -33,7 +33,8 @@ def settle(physics: Physics, target: JointTarget, seconds: float = 1.5) -> Robot
 def test_states_have_the_declared_shapes_and_belong_to_the_caller(hopper: Robot, build: Build) -> None:
     physics = build(hopper, 3)
     state = physics.state()
-    shapes = {f.name: getattr(state, f.name).shape for f in dataclasses.fields(state) if not f.name.startswith(("tool", "object"))}
+    names = [f.name for f in dataclasses.fields(state) if not f.name.startswith(("tool", "object"))]
+    shapes = {name: getattr(state, name).shape for name in names}
     assert shapes == {
         "stamp_s": (3,),
         "joint_pos": (3, 1),

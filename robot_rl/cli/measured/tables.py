@@ -35,6 +35,8 @@ def of_episodes(policy: Path, episodes: Episodes) -> Iterator[RenderableType]:
     for name, value in summary["rewards"].items():
         gains.add_row(name, f"{value:.3f}")
     yield gains
+    if "success_rate" in summary:
+        yield f"success {summary['success_rate']:.1%}: what the task calls solved, at the end of the episode"
     if "ground" in summary:
         falls = _table("falls by ground", "ground", "falls")
         for name, rate in summary["ground"].items():
