@@ -40,10 +40,11 @@ def learn(
     teacher: Path | None,
 ) -> Learnt:
     """Let the recipe's algorithm learn in ``world``; ``teacher`` is the checkpoint that a student learns from."""
-    from robot_rl.learn import distill, distill_loop, ppo_loop
+    from robot_rl.learn import distill, distill_loop, imitation_loop, ppo, ppo_loop, rlif, rlif_loop
+    from robot_rl.learn.overseer import Overseer
 
     cfg = recipe.config
-    if not isinstance(cfg, distill.Config):
+    if isinstance(cfg, ppo.Config):
         return ppo_loop.train(
             cfg, world, out, resume=resume, progress=progress, reflections=reflections, ranks=ranks
         )  # fmt: skip
@@ -51,7 +52,12 @@ def learn(
         raise ValueError(f"{recipe.algorithm!r} learns in one process, not in {ranks.size}; start it without torchrun")
     assert teacher is not None, "a student has a teacher"
     master = distill.load_teacher(teacher, {**world.obs_sizes, "action": world.num_actions}, ranks.device)
-    return distill_loop.train(cfg, world, out, master, resume=resume, progress=progress)
+    if isinstance(cfg, distill.Config):
+        return distill_loop.train(cfg, world, out, master, resume=resume, progress=progress)
+    boss = Overseer(cfg.strategy, world.num_envs, expert=master.label, seed=cfg.seed)
+    if isinstance(cfg, rlif.Config):
+        return cast("Learnt", rlif_loop.train(cfg, world, out, boss, resume=resume, progress=progress))
+    return imitation_loop.train(cfg, world, out, boss, resume=resume, progress=progress)
 
 
 def load_learnt(path: Path) -> Learnt:
@@ -60,11 +66,12 @@ def load_learnt(path: Path) -> Learnt:
     Raises:
         ValueError: The file is no whole checkpoint, or of no known algorithm.
     """
-    from robot_rl.learn import checkpoint, distill, ppo
+    from robot_rl.learn import checkpoint, distill, imitation, ppo, rlif
     from robot_rl.learn.recipe import ALGORITHMS
 
     tree = checkpoint.load(path)
-    unpack = {"ppo": ppo.unpack, "distill": distill.unpack}.get(str(tree.get("algorithm")))
+    readers = {"ppo": ppo.unpack, "distill": distill.unpack, "rlif": rlif.unpack, "imitation": imitation.unpack}
+    unpack = readers.get(str(tree.get("algorithm")))
     if unpack is None:
         raise ValueError(f"{path} is a checkpoint of {tree.get('algorithm')!r}; the choices are {tuple(ALGORITHMS)}")
     return cast("Learnt", unpack(tree)[0])
@@ -81,10 +88,10 @@ def find_teacher(recipe: Recipe, named: Path | None, out: Path) -> Path | None:
     Raises:
         ValueError: There is no such teacher, or the recipe needs none but one is named.
     """
-    from robot_rl.learn import distill
+    from robot_rl.learn import ppo
 
     cfg = recipe.config
-    if not isinstance(cfg, distill.Config):
+    if isinstance(cfg, ppo.Config):
         if named is not None:
             raise ValueError(f"algorithm {recipe.algorithm!r} has no teacher; leave --teacher away")
         return None

@@ -287,6 +287,6 @@ def export_agent(agent: Learnt, env: Env, about: dict[str, Any], path: Path) -> 
         joints=env.robot.joints,
         states=env.recorded_states(min(GOLDEN_STEPS, env.num_envs)),
         observations=np.stack(seen, 1).reshape(-1, env.contract.obs_size),  # one copy after the other
-        sde_every=about["config"].get("sde_every") or about["config"]["num_steps"],  # 0: once per rollout
+        sde_every=about["config"].get("sde_every") or about["config"].get("num_steps", 8),  # 0: once per rollout
     )
     return path

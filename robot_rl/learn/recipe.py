@@ -11,9 +11,14 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from robot_rl.learn import distill, ppo
+from robot_rl.learn import distill, imitation, ppo, rlif
 
-ALGORITHMS: dict[str, type] = {"ppo": ppo.Config, "distill": distill.Config}
+ALGORITHMS: dict[str, type] = {
+    "ppo": ppo.Config,
+    "distill": distill.Config,
+    "rlif": rlif.Config,
+    "imitation": imitation.Config,
+}
 """What ``Recipe.algorithm`` may be, and the settings that it takes."""
 
 
@@ -23,7 +28,7 @@ class Recipe:
 
     task: str
     """Name of the task in ``sim/tasks``."""
-    config: ppo.Config | distill.Config
+    config: ppo.Config | distill.Config | rlif.Config | imitation.Config
     """Settings of the algorithm."""
     algorithm: str = "ppo"
     """One of ``ALGORITHMS``."""
