@@ -279,12 +279,11 @@ def run_world(
     n, settle = world.num_envs, round(SETTLE_S / world.dt_s)
     returns, length_s, steps, lin_vel, yaw_rate, all_steps, changes = np.zeros((7, n))
     violated = {name: np.zeros(n) for name in constraints.terms} if constraints else {}
-    terms = {name: np.zeros(n) for name in world.task.rewards}
     ground = {"kind": world.course.kinds, "level": world.course.level.copy()} if world.course else {}
     solved = {"success": np.zeros(n, bool)} if world.task.success else {}
     found = Episodes(
-        commands, np.zeros(n, bool), returns, length_s, steps, lin_vel, yaw_rate, all_steps, changes, violated, terms,
-        ground, solved,
+        commands, np.zeros(n, bool), returns, length_s, steps, lin_vel, yaw_rate, all_steps, changes, violated,
+        {name: np.zeros(n) for name in world.task.rewards}, ground, solved,
     )  # fmt: skip
     world.commands.fixed = commands
     memories = np.zeros((n, policy.recalled.size), np.float32)  # each copy's own
@@ -302,17 +301,15 @@ def run_world(
         if step:
             found.action_change[alive] += np.square((action - previous)[alive] / 2.0).mean(-1)
         if step >= settle:
-            lin_vel, yaw_rate = velocity_error(result.outcome)
-            found.lin_vel[alive] += lin_vel[alive]
-            found.yaw_rate[alive] += yaw_rate[alive]
+            for total, error in zip((found.lin_vel, found.yaw_rate), velocity_error(result.outcome), strict=True):
+                total[alive] += error[alive]
             found.steps[alive] += 1
         if constraints:
             for name, broken in violations(constraints, result.outcome).items():
                 found.violated[name][alive] += broken[alive]
-        found.fell[alive] = result.terminated[alive] >= 1.0
-        if world.task.success:
-            solved["success"][alive] = world.task.success(result.outcome)[alive] > 0.5
-            found.fell[alive] &= ~solved["success"][alive]
+        success = world.task.success(result.outcome) > 0.5 if world.task.success else np.zeros(n, bool)
+        found.fell[alive] = (result.terminated[alive] >= 1.0) & ~success[alive]
+        solved.get("success", success)[alive] = success[alive]
         alive &= (result.terminated < 1.0) & ~result.truncated
         obs = result.obs["policy"]
         progress(step + 1, limit)
