@@ -45,7 +45,7 @@ def robot_usd(robot: Robot, model: mujoco.MjModel) -> Asset:
     """Return the robot as USD; ``model`` is its compiled MJCF, with or without a scene.
 
     Raises:
-        ValueError: Two bodies of the robot may touch one another, or it has a geom that USD has not.
+        ValueError: Two bodies of the robot may touch one another, or it has a part that USD has not.
     """
     _check(model, str(robot.mjcf))
     path = _converted(robot.mjcf)
@@ -68,6 +68,15 @@ def _check(model: mujoco.MjModel, where: str) -> None:
         if kind is not None:
             raise ValueError(
                 f"{where} has {kind} (geom {model.geom(i).name!r}), which the isaac backend cannot convert"
+            )
+    lost = (
+        ("equality constraints", model.neq),
+        ("bodies with gravity compensation", int((model.body_gravcomp != 0).sum())),
+    )
+    for what, count in lost:
+        if count:
+            raise ValueError(
+                f"{where} has {what} ({count}), which the isaac backend loses; use mujoco_cpu or mujoco_gpu"
             )
     pair = self_contact(model)
     if pair is not None:
