@@ -16,6 +16,7 @@ Shapes: J joints, the robot's order.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from enum import IntFlag
 
@@ -123,10 +124,10 @@ class Shield:
         if not _finite(asked):
             reasons |= _TARGET_INVALID
             if previous is None:
-                return _copy(self._damp), Reason(reasons)
+                return self._brake(state, previous), Reason(reasons)
             asked = np.array((previous.pos, previous.vel, previous.effort_ff, previous.stiffness, previous.damping))
             if not _finite(asked):
-                return _copy(self._damp), Reason(reasons)
+                return self._brake(state, previous), Reason(reasons)
         safe = np.minimum(np.maximum(asked, self._lower), self._upper)  # (5, J)
         changed, held = safe != asked, safe[3] > 0.0
         if _any(changed):
@@ -177,6 +178,10 @@ class Shield:
             if not _finite(start):  # a driver that reports nonsense as sent
                 start = state.joint_pos
         return np.minimum(np.maximum(start, self._pos_low), self._pos_high)
+
+    def _brake(self, state: RobotState, previous: JointTarget | None) -> JointTarget:
+        """Return the DAMP target at where the rate limit starts, so that a second look leaves it as it is."""
+        return dataclasses.replace(_copy(self._damp), pos=self._start(state, previous))
 
     def _pull(self, safe: np.ndarray, state: RobotState, low: np.ndarray, high: np.ndarray) -> bool:
         """Bring the PD effort of ``safe``, (5, J), within the limit, in place; return whether anything changed.

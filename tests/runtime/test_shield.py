@@ -43,6 +43,15 @@ def test_no_number_gets_a_limit_past_the_shield(pos, vel, quat, target, previous
     cases.check(SHIELD, cases.make_state(pos, vel, quat=quat), target, previous, dt_s, now_s)
 
 
+def test_a_target_that_is_no_number_brakes_from_where_the_joint_is():
+    """Found by chance: the DAMP target stood at 0, and a second look moved it to the joint, at 1 rad."""
+    target = JointTarget(*np.zeros((4, 3)), np.array([0.0, 0.0, np.inf]))
+    state = cases.make_state(np.array([0.0, 1.0, 0.0]), np.zeros(3))
+    assert cases.check(SHIELD, state, target, None, 0.002, 100.0) == Reason.TARGET_INVALID
+    wild = JointTarget(np.full(3, np.nan), *np.ones((4, 3)))
+    assert cases.check(SHIELD, state, target, wild, 0.002, 100.0) == Reason.TARGET_INVALID
+
+
 @pytest.mark.parametrize("shield", [SHIELD, GO2], ids=["three", "go2"])
 @given(seed=st.integers(0, 2**32), wild=st.sampled_from((0.0, 1.0, 10.0)))
 @settings(max_examples=40)
