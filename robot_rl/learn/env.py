@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -50,3 +51,8 @@ class VecEnv(Protocol):
     def close(self) -> None:
         """Free threads and memory."""
         ...
+
+
+def joined(obs: dict[str, Tensor]) -> Tensor:
+    """Return what critics see, (N, D): the policy's observation first, then the other groups."""
+    return torch.cat([obs["policy"], *(x for name, x in obs.items() if name != "policy")], -1)

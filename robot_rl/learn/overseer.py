@@ -20,6 +20,7 @@ from torch import Tensor
 
 from robot_rl.learn.agent import Agent
 from robot_rl.learn.ensemble import evaluate, split
+from robot_rl.learn.env import joined
 
 Act: TypeAlias = Callable[[dict[str, Tensor]], Tensor]
 """Observations, each (N, D_group), to actions in [-1, 1], (N, A)."""
@@ -203,8 +204,7 @@ def by_critics(agent: Agent) -> Judge:
 
     @torch.no_grad()
     def value(obs: dict[str, Tensor], action: Tensor) -> Tensor:
-        seen = torch.cat([obs["policy"], *(x for name, x in obs.items() if name != "policy")], -1)
-        x = torch.cat(((seen - agent.obs_mean) * agent.obs_scale, action), -1)
+        x = torch.cat(((joined(obs) - agent.obs_mean) * agent.obs_scale, action), -1)
         return evaluate(layers, x).mean(0)
 
     return value

@@ -21,7 +21,7 @@ from torch import Tensor
 from robot_rl.data.interventions import Pending, route
 from robot_rl.data.replay import Replay, transition_columns
 from robot_rl.learn import checkpoint, rlpd
-from robot_rl.learn.env import Step, VecEnv
+from robot_rl.learn.env import Step, VecEnv, joined
 from robot_rl.learn.metrics import EpisodeTracker, RunLog
 from robot_rl.learn.overseer import Overseer
 from robot_rl.learn.rlif import Config, Pupil, learner, make_pupil, pack
@@ -129,14 +129,9 @@ def _act(run: Run) -> Tensor:
 def _columns(run: Run, cfg: Config, action: Tensor, step: Step) -> dict[str, Tensor]:
     weight = cfg.task_reward if cfg.method == "rlif" else 1.0
     return {
-        "obs": _join(run.obs), "action": action, "reward": weight * step.reward, "next_obs": _join(step.next_obs),
+        "obs": joined(run.obs), "action": action, "reward": weight * step.reward, "next_obs": joined(step.next_obs),
         "terminated": step.terminated,
     }  # fmt: skip
-
-
-def _join(obs: dict[str, Tensor]) -> Tensor:
-    """Return what the critics see, (N, D): the policy's observation first."""
-    return torch.cat([obs["policy"], *(x for name, x in obs.items() if name != "policy")], -1)
 
 
 def _store(run: Run, cfg: Config, ready: dict[str, np.ndarray], *, alone: bool) -> None:

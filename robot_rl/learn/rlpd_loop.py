@@ -17,7 +17,7 @@ from torch import Tensor
 from robot_rl.data.replay import Replay, transition_columns
 from robot_rl.learn import checkpoint
 from robot_rl.learn.agent import Agent
-from robot_rl.learn.env import Step, VecEnv
+from robot_rl.learn.env import Step, VecEnv, joined
 from robot_rl.learn.metrics import EpisodeTracker, RunLog
 from robot_rl.learn.nets import DenseNet
 from robot_rl.learn.rlpd import Config, draw, fix_statistics, make_agent, update
@@ -81,14 +81,9 @@ def train(
     return agent
 
 
-def _join(obs: dict[str, Tensor]) -> Tensor:
-    """Return what the critics see, (N, D): the policy's observation first."""
-    return torch.cat([obs["policy"], *(x for name, x in obs.items() if name != "policy")], -1)
-
-
 def _columns(obs: dict[str, Tensor], action: Tensor, step: Step) -> dict[str, Tensor]:
     return {
-        "obs": _join(obs), "action": action, "reward": step.reward, "next_obs": _join(step.next_obs),
+        "obs": joined(obs), "action": action, "reward": step.reward, "next_obs": joined(step.next_obs),
         "terminated": step.terminated,
     }  # fmt: skip
 

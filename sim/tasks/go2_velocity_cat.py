@@ -25,8 +25,8 @@ def soft(margin: OutcomeTerm, allowed: float = 0.03) -> Constraint:
     The paper's chance is 0.25; with it, and less allowed, the go2 slowed down at all commands as the chance rose, and
     of two seeds one had not recovered after 10 million steps (0.23 m/s off, against 0.11 m/s). Fixed chances trade the
     one for the other: under 0.1 it walked 0.2 to 0.35 m/s off, under 0.03 it stamped backwards, 11 % of steps beyond
-    the limit of ``foot_force`` at -1 m/s. Training has noise and pushes; a policy that is tested undisturbed violates
-    between a fifth of what is allowed here and, of accelerations, all of it.
+    the limit of ``foot_force`` at -1 m/s. Training has noise and pushes; tested undisturbed,
+    a policy breaks most limits less often than that, those of accelerations and impacts as often.
     """
     return Constraint(margin, p_max=0.05, allowed=allowed)
 
