@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from robot_rl.data.replay import Replay
     from robot_rl.hardware.symmetry import Reflections
     from robot_rl.learn.env import VecEnv
-    from robot_rl.learn.nets import Actor
     from robot_rl.learn.ranks import Ranks
     from robot_rl.learn.recipe import Recipe
     from robot_rl.sim.task import Task
@@ -24,8 +26,15 @@ RUN_FILE = "run.json"
 class Learnt(Protocol):
     """What every algorithm comes back with."""
 
-    actor: Actor
-    steps: int
+    @property
+    def actor(self) -> nn.Module:
+        """The policy, from raw observations to actions."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """Environment steps behind it, or updates where it was learnt from data alone."""
+        ...
 
 
 def learn(
@@ -38,9 +47,24 @@ def learn(
     reflections: Reflections | None,
     ranks: Ranks,
     teacher: Path | None,
+    prior: Replay | None,
 ) -> Learnt:
-    """Let the recipe's algorithm learn in ``world``; ``teacher`` is the checkpoint that a student learns from."""
-    from robot_rl.learn import distill, distill_loop, imitation_loop, ppo, ppo_loop, rlif, rlif_loop
+    """Let the recipe's algorithm learn in ``world``.
+
+    ``teacher`` is the checkpoint that a student learns from, ``prior`` what others did.
+    """
+    from robot_rl.learn import (
+        distill,
+        distill_loop,
+        imitation_loop,
+        offline_online,
+        ppo,
+        ppo_loop,
+        rlif,
+        rlif_loop,
+        rlpd,
+        rlpd_loop,
+    )
     from robot_rl.learn.overseer import Overseer
 
     cfg = recipe.config
@@ -50,6 +74,13 @@ def learn(
         )  # fmt: skip
     if ranks.size > 1:
         raise ValueError(f"{recipe.algorithm!r} learns in one process, not in {ranks.size}; start it without torchrun")
+    if isinstance(cfg, rlpd.Config):
+        rlpd_loop.train(cfg, world, out, prior=prior, resume=resume, progress=progress)
+        return load_learnt(find_checkpoint(out)[1])
+    if isinstance(cfg, offline_online.Config):
+        assert prior is not None, "IQL has data"
+        offline_online.train(cfg, world, prior, out, resume=resume, progress=progress)
+        return load_learnt(find_checkpoint(out)[1])
     assert teacher is not None, "a student has a teacher"
     master = distill.load_teacher(teacher, {**world.obs_sizes, "action": world.num_actions}, ranks.device)
     if isinstance(cfg, distill.Config):
@@ -66,11 +97,14 @@ def load_learnt(path: Path) -> Learnt:
     Raises:
         ValueError: The file is no whole checkpoint, or of no known algorithm.
     """
-    from robot_rl.learn import checkpoint, distill, imitation, ppo, rlif
+    from robot_rl.learn import checkpoint, distill, imitation, iql, ppo, rlif, rlpd_file
     from robot_rl.learn.recipe import ALGORITHMS
 
     tree = checkpoint.load(path)
-    readers = {"ppo": ppo.unpack, "distill": distill.unpack, "rlif": rlif.unpack, "imitation": imitation.unpack}
+    readers = {
+        "ppo": ppo.unpack, "distill": distill.unpack, "rlif": rlif.unpack, "imitation": imitation.unpack,
+        "rlpd": rlpd_file.unpack, "iql": iql.unpack,
+    }  # fmt: skip
     unpack = readers.get(str(tree.get("algorithm")))
     if unpack is None:
         raise ValueError(f"{path} is a checkpoint of {tree.get('algorithm')!r}; the choices are {tuple(ALGORITHMS)}")
@@ -88,10 +122,10 @@ def find_teacher(recipe: Recipe, named: Path | None, out: Path) -> Path | None:
     Raises:
         ValueError: There is no such teacher, or the recipe needs none but one is named.
     """
-    from robot_rl.learn import ppo
+    from robot_rl.learn import distill, imitation, rlif
 
     cfg = recipe.config
-    if isinstance(cfg, ppo.Config):
+    if not isinstance(cfg, distill.Config | rlif.Config | imitation.Config):
         if named is not None:
             raise ValueError(f"algorithm {recipe.algorithm!r} has no teacher; leave --teacher away")
         return None
@@ -143,11 +177,12 @@ def find_checkpoint(source: Path) -> tuple[Path, Path]:
     Raises:
         ValueError: There is no checkpoint; what was looked at is named.
     """
-    from robot_rl.learn import checkpoint
+    from robot_rl.learn.offline_online import OFFLINE, newest
 
     if source.is_file():
-        return source.resolve().parent.parent, source
-    path = checkpoint.latest(source / "checkpoints") if source.is_dir() else None
+        folder = source.resolve().parent.parent
+        return folder.parent if folder.name == OFFLINE else folder, source
+    path = newest(source) if source.is_dir() else None
     if path is None:
         raise ValueError(f"no checkpoint in {source}; expected a run's folder with checkpoints/*.npz, or such a file")
     return source, path

@@ -33,6 +33,7 @@ from robot_rl.cli.learning import (
     sees_privileged,
 )
 from robot_rl.cli.main import INTERRUPTED
+from robot_rl.cli.prior import gather
 from robot_rl.data.atomic import write_whole
 
 if TYPE_CHECKING:
@@ -69,6 +70,9 @@ class Args:
     """none, augment, loss or both: what is learnt from mirror images; the recipe's own by default."""
     teacher: Path | None = None
     """Whom a student learns from: a run's folder or a checkpoint; the newest run of the recipe's teacher by default."""
+    prior: tuple[Path, ...] = ()
+    """rlpd, iql: earlier experiments to learn from beside those of the recipe: runs with a replay, or stores of
+    episodes that robot-rl run recorded."""
     out: Path | None = None
     """Folder of the run; runs/<recipe>/<time> by default."""
     resume: bool = False
@@ -99,7 +103,7 @@ def run(args: Args) -> int:
 
 
 def _train(args: Args, ranks: Ranks) -> int:
-    from robot_rl.learn import checkpoint
+    from robot_rl.learn.offline_online import newest
     from robot_rl.learn.on_device import OnDevice
     from robot_rl.sim.env import make_env
 
@@ -118,7 +122,10 @@ def _train(args: Args, ranks: Ranks) -> int:
     reflections = _reflections(recipe, env)
     if teacher is not None:
         check_teacher(teacher, task)
-    about = _about(args, recipe, env, ranks) | {"teacher": str(teacher) if teacher else None}
+    prior = gather(recipe, env, args.prior, out)
+    about = _about(args, recipe, env, ranks) | {
+        "teacher": str(teacher) if teacher else None, "prior": prior.sources if prior else None
+    }  # fmt: skip
     if ranks.first:
         print(f"training {args.recipe} in {out}, {ranks.size} rank(s)", file=sys.stderr)
     world, code = cast("VecEnv", env), 0
@@ -134,9 +141,10 @@ def _train(args: Args, ranks: Ranks) -> int:
                 reflections=reflections,
                 ranks=ranks,
                 teacher=teacher,
+                prior=prior.replay if prior else None,
             )
     except KeyboardInterrupt:
-        path = checkpoint.latest(out / "checkpoints")
+        path = newest(out)
         if path is None:
             raise
         print(f"\nstopped; exporting {path}", file=sys.stderr)
@@ -164,13 +172,16 @@ def _described(out: Path, about: dict[str, Any], ranks: Ranks) -> Generator[None
 
 def _write_up(agent: Learnt, env: Env, about: dict[str, Any], out: Path) -> None:
     """Write the policy, where a robot can run it, and the report."""
+    from robot_rl.learn.metrics import METRICS_FILE
+    from robot_rl.learn.offline_online import OFFLINE
     from robot_rl.learn.report import write_report
 
     if sees_privileged(about):
         print(f"no policy file: a teacher sees privileged terms; a student learns from it, --teacher {out}")
     else:
         print(f"policy: {export_agent(agent, env, about, out / POLICY_FILE)}", file=sys.stderr)
-    print(f"report: {write_report(out)}", file=sys.stderr)
+    told = out if (out / METRICS_FILE).is_file() else out / OFFLINE
+    print(f"report: {write_report(told)}", file=sys.stderr)
 
 
 def _recipe(args: Args) -> Recipe:
@@ -210,7 +221,7 @@ def _folder(args: Args) -> Path:
         return args.out
     if not args.resume:
         return home / time.strftime("%Y-%m-%d_%H-%M-%S")
-    runs = sorted(p for p in home.glob("*") if (p / "checkpoints").is_dir())
+    runs = sorted(p for p in home.glob("*") if any((p / at / "checkpoints").is_dir() for at in (".", "offline")))
     if not runs:
         raise ValueError(f"nothing to resume in {home}; name a folder with --out")
     return runs[-1]
@@ -218,12 +229,12 @@ def _folder(args: Args) -> Path:
 
 def _check_folder(args: Args, recipe: Recipe, out: Path) -> None:
     """Raise ValueError, before anything is written, where this run can neither begin nor go on in ``out``."""
-    from robot_rl.learn import checkpoint
+    from robot_rl.learn.offline_online import newest
 
-    newest = checkpoint.latest(out / "checkpoints")
-    if args.resume and newest is None:
+    begun = newest(out) is not None
+    if args.resume and not begun:
         raise ValueError(f"nothing to resume: no checkpoint in {out / 'checkpoints'}")
-    if not args.resume and newest is not None:
+    if not args.resume and begun:
         raise ValueError(f"{out / 'checkpoints'} already holds checkpoints; --resume the run or choose another --out")
     if args.resume and (out / RUN_FILE).is_file():
         before, now = read_about(out), {"recipe": args.recipe, "task": recipe.task}
@@ -287,6 +298,12 @@ def export_agent(agent: Learnt, env: Env, about: dict[str, Any], path: Path) -> 
         joints=env.robot.joints,
         states=env.recorded_states(min(GOLDEN_STEPS, env.num_envs)),
         observations=np.stack(seen, 1).reshape(-1, env.contract.obs_size),  # one copy after the other
-        sde_every=about["config"].get("sde_every") or about["config"].get("num_steps", 8),  # 0: once per rollout
+        sde_every=_sde_every(about["config"]),
     )
     return path
+
+
+def _sde_every(config: dict[str, Any]) -> int:
+    """Return after how many control steps gSDE drew anew; 0 in the settings is once per rollout."""
+    learner = config.get("online") or config.get("rlpd") or config
+    return learner.get("sde_every") or learner.get("num_steps", 8)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -73,6 +73,23 @@ def settings(tree: Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
     return {name: tuple(x) if isinstance(x, list) else x for name, x in tree["config"].items() if name in names}
 
 
+def check_settings(tree: Mapping[str, Any], cfg: Any, path: Path, *, free: Collection[str]) -> None:
+    """Raise ValueError where a run would go on with other settings than the checkpoint ``path`` was written with.
+
+    Args:
+        tree: What ``path`` holds; one without ``config`` is of before settings were kept, and is taken as it is.
+        cfg: The dataclass of settings to go on with.
+        path: For the error.
+        free: Names that may differ.
+    """
+    stored, wanted = tree.get("config", {}), _as_lists(asdict(cfg))
+    for name, value in stored.items():
+        if name in wanted and name not in free and _as_lists(value) != wanted[name]:
+            raise ValueError(
+                f"{path} was trained with {name} = {value}; the recipe says {wanted[name]}; choose another folder"
+            )
+
+
 def numbered(folder: Path, iteration: int) -> Path:
     """Return the file of an iteration."""
     return folder / f"{iteration:08d}{_SUFFIX}"
@@ -93,6 +110,13 @@ def prune(folder: Path, *, keep: int, every: int) -> None:
 
 def _numbered_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob(f"*{_SUFFIX}") if p.stem.isdigit())
+
+
+def _as_lists(value: Any) -> Any:
+    """Return a tree of settings with its tuples as lists, as a checkpoint holds them."""
+    if isinstance(value, Mapping):
+        return {name: _as_lists(x) for name, x in value.items()}
+    return [_as_lists(x) for x in value] if isinstance(value, list | tuple) else value
 
 
 def _flatten(node: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:

@@ -16,13 +16,14 @@ Knows: losses and their order, the hand-over. Does not know: stores, files, worl
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from robot_rl.learn import ensemble, fused, rlpd
+from robot_rl.learn import checkpoint, ensemble, fused, rlpd
 from robot_rl.learn.agent import Agent
 from robot_rl.learn.nets import DenseNet, Mlp
 
@@ -111,6 +112,16 @@ class Student:
     value_adam: torch.optim.Adam
     critic_adam: torch.optim.Adam
     updates: int = 0
+
+    @property
+    def actor(self) -> Policy:
+        """The policy, by the name that every algorithm has for it."""
+        return self.policy
+
+    @property
+    def steps(self) -> int:
+        """Updates behind it: IQL takes no steps in a world."""
+        return self.updates
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state as a tree of tensors and numbers."""
@@ -243,6 +254,23 @@ def _imitate(student: Student, obs: Tensor, action: Tensor, weight: Tensor, cfg:
     student.policy_adam.param_groups[0]["lr"] = cfg.actor_lr * 0.5 * (1.0 + math.cos(math.pi * past))
     fused.adam_step(student.policy_adam)
     return (-0.5 * z.square() - log_std - 0.5 * math.log(2.0 * math.pi)).sum(-1).mean()
+
+
+def pack(student: Student, cfg: Config) -> dict[str, Any]:
+    """Return the student as a tree for ``checkpoint.save``."""
+    wide = len(student.obs_mean)
+    sizes = {"policy": student.policy.obs_size, "critic": wide, "action": student.shape.inputs - wide}
+    return {"algorithm": "iql", "config": asdict(cfg), "sizes": sizes, "student": student.snapshot()}
+
+
+def unpack(tree: Mapping[str, Any]) -> tuple[Student, Config]:
+    """Rebuild the student and the settings that it learnt with."""
+    cfg, sizes = Config(**checkpoint.settings(tree, Config)), tree["sizes"]
+    student = make_student(
+        cfg, torch.zeros(2, sizes["critic"]), num_actions=sizes["action"], policy_obs_size=sizes["policy"]
+    )  # fmt: skip
+    student.restore(tree["student"])
+    return student, cfg
 
 
 def begin_online(student: Student, cfg: rlpd.Config) -> Agent:

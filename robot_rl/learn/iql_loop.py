@@ -12,7 +12,7 @@ import torch
 
 from robot_rl.data.replay import Replay
 from robot_rl.learn import checkpoint
-from robot_rl.learn.iql import Config, Student, make_student, update
+from robot_rl.learn.iql import Config, Student, make_student, pack, update
 from robot_rl.learn.metrics import RunLog
 from robot_rl.learn.rlpd import Batch
 
@@ -34,7 +34,8 @@ def train(
         progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: ``data`` is empty, ``resume`` without a checkpoint, or a fresh run in a folder that has one.
+        ValueError: ``data`` is empty, ``resume`` without a checkpoint or with other settings, or a fresh run in a
+            folder that has one.
     """
     if not len(data):
         raise ValueError("there is nothing to learn from: the replay is empty")
@@ -46,6 +47,7 @@ def train(
         if newest is None:
             raise ValueError(f"nothing to resume: no checkpoint in {folder}")
         tree = checkpoint.load(newest)
+        checkpoint.check_settings(tree, cfg, newest, free=("log_every", "save_every"))
         student.restore(tree["student"])
         rng.bit_generator.state = tree["rng"]
     elif newest is not None:
@@ -59,7 +61,7 @@ def train(
                 row = {f"loss/{name}": value for name, value in metrics.items()}
                 log.write(student.updates // cfg.log_every, student.updates, row)
             if student.updates % cfg.save_every == 0 or student.updates >= cfg.updates:
-                tree = {"algorithm": "iql", "student": student.snapshot(), "rng": rng.bit_generator.state}
+                tree = pack(student, cfg) | {"rng": rng.bit_generator.state}
                 checkpoint.save(checkpoint.numbered(folder, student.updates), tree)
                 checkpoint.prune(folder, keep=2, every=0)
     return student

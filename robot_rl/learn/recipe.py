@@ -11,15 +11,44 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from robot_rl.learn import distill, imitation, ppo, rlif
+from robot_rl.learn import distill, imitation, offline_online, ppo, rlif, rlpd
 
 ALGORITHMS: dict[str, type] = {
     "ppo": ppo.Config,
     "distill": distill.Config,
     "rlif": rlif.Config,
     "imitation": imitation.Config,
+    "rlpd": rlpd.Config,
+    "iql": offline_online.Config,
 }
 """What ``Recipe.algorithm`` may be, and the settings that it takes."""
+WITH_PRIOR = ("rlpd", "iql")
+"""Algorithms that learn from transitions of others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """What others did before: half of every minibatch of RLPD, all that IQL has. More comes with ``--prior``."""
+
+    expert: str = ""
+    """A file of ``sim/experts`` that demonstrates; empty is none."""
+    demonstrations: int = 0
+    """Episodes of the expert."""
+    noise: float = 0.0
+    """Standard deviation of what is added to the expert's actions."""
+    only_solved: bool = True
+    """Whether demonstrations that fail are left out."""
+    sources: tuple[str, ...] = ()
+    """Folders of earlier experiments, whose transitions are replayed: runs with a replay, or stores of episodes."""
+
+    def __post_init__(self) -> None:
+        if (self.demonstrations > 0) != bool(self.expert) or self.demonstrations < 0:
+            raise ValueError(
+                f"prior: expert is {self.expert!r} and demonstrations {self.demonstrations}; an expert gives at least "
+                "one, and nobody gives none"
+            )
+        if self.noise < 0.0:
+            raise ValueError(f"prior: noise is {self.noise}; at least 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +57,7 @@ class Recipe:
 
     task: str
     """Name of the task in ``sim/tasks``."""
-    config: ppo.Config | distill.Config | rlif.Config | imitation.Config
+    config: ppo.Config | distill.Config | rlif.Config | imitation.Config | rlpd.Config | offline_online.Config
     """Settings of the algorithm."""
     algorithm: str = "ppo"
     """One of ``ALGORITHMS``."""
@@ -38,6 +67,8 @@ class Recipe:
     """Threads of the physics; 0 is one per CPU."""
     physics: str = "mujoco_cpu"
     """Backend of the physics."""
+    prior: Prior | None = None
+    """rlpd, iql: transitions of others to learn from."""
 
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
@@ -47,6 +78,8 @@ class Recipe:
             raise ValueError(f"algorithm {self.algorithm!r} takes a {kind.__module__}.Config, not {self.config!r}")
         if self.num_envs < 1:
             raise ValueError(f"recipe: num_envs is {self.num_envs}; it must be at least 1")
+        if self.prior is not None and self.algorithm not in WITH_PRIOR:
+            raise ValueError(f"algorithm {self.algorithm!r} learns from no prior data; the choices are {WITH_PRIOR}")
 
 
 def vary(

@@ -21,6 +21,7 @@ from robot_rl.learn.env import Step, VecEnv, joined
 from robot_rl.learn.metrics import EpisodeTracker, RunLog
 from robot_rl.learn.nets import DenseNet
 from robot_rl.learn.rlpd import Config, draw, fix_statistics, make_agent, update
+from robot_rl.learn.rlpd_file import pack
 
 
 def train(
@@ -42,7 +43,7 @@ def train(
         progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: ``resume`` without a checkpoint, or a fresh run in a folder that has one.
+        ValueError: ``resume`` without a checkpoint or with other settings, or a fresh run in a folder that has one.
     """
     sizes, folder = env.obs_sizes, out / "checkpoints"
     wide = sum(sizes.values())
@@ -55,7 +56,7 @@ def train(
     columns, tracker = transition_columns(wide, env.num_actions), EpisodeTracker(env.num_envs)
     replay = Replay(cfg.capacity, columns, streams=env.num_envs)
     rng = np.random.default_rng(cfg.seed)
-    obs = _resume(agent, replay, rng, tracker, env, folder) if resume else _begin(env, folder)
+    obs = _resume(agent, cfg, replay, rng, tracker, env, folder) if resume else _begin(env, folder)
     metrics: dict[str, float] = {}
     first = replay.total // cfg.log_every
     with RunLog(out, cfg.total_steps, first_iteration=first, progress=progress) as log:
@@ -77,7 +78,7 @@ def train(
                 row = {f"loss/{name}": value for name, value in metrics.items()}
                 log.write(replay.total // cfg.log_every, replay.total, row | tracker.means())
             if replay.total // cfg.save_every > before // cfg.save_every or replay.total >= cfg.total_steps:
-                _save(agent, replay, rng, tracker, env, obs, folder)
+                _save(agent, cfg, replay, rng, tracker, env, obs, folder)
     return agent
 
 
@@ -116,6 +117,7 @@ def _begin(env: VecEnv, folder: Path) -> dict[str, Tensor]:
 
 def _save(
     agent: Agent,
+    cfg: Config,
     replay: Replay,
     rng: np.random.Generator,
     tracker: EpisodeTracker,
@@ -123,9 +125,8 @@ def _save(
     obs: dict[str, Tensor],
     folder: Path,
 ) -> None:
-    tree = {
-        "algorithm": "rlpd", "agent": agent.snapshot(), "replay": replay.state_dict(), "rng": rng.bit_generator.state,
-        "tracker": tracker.snapshot(), "obs": obs,
+    tree = pack(agent, cfg, replay.total) | {
+        "replay": replay.state_dict(), "rng": rng.bit_generator.state, "tracker": tracker.snapshot(), "obs": obs,
         "env": env.snapshot() if isinstance(env, checkpoint.Restorable) else None,
     }  # fmt: skip
     checkpoint.save(checkpoint.numbered(folder, replay.total), tree)
@@ -133,12 +134,14 @@ def _save(
 
 
 def _resume(
-    agent: Agent, replay: Replay, rng: np.random.Generator, tracker: EpisodeTracker, env: VecEnv, folder: Path
-) -> dict[str, Tensor]:
+    agent: Agent, cfg: Config, replay: Replay, rng: np.random.Generator, tracker: EpisodeTracker, env: VecEnv,
+    folder: Path,
+) -> dict[str, Tensor]:  # fmt: skip
     path = checkpoint.latest(folder)
     if path is None:
         raise ValueError(f"nothing to resume: no checkpoint in {folder}")
     tree = checkpoint.load(path)
+    checkpoint.check_settings(tree, cfg, path, free=("total_steps", "log_every", "save_every"))
     agent.restore(tree["agent"])
     replay.load_state_dict({**tree["replay"], "rows": tree["replay"]["rows"].numpy()})
     rng.bit_generator.state = tree["rng"]
