@@ -108,8 +108,23 @@ class ImageTerm:
     """One camera the policy sees, uint8 RGB (height, width, 3)."""
 
     name: str
+    """Of a camera in the robot's MJCF and on the robot."""
     height: int
     width: int
+
+    def __post_init__(self) -> None:
+        if not self.name or min(self.height, self.width) < 1:
+            raise ValueError(f"picture {self.name!r} of {self.width} x {self.height}; it needs a name and a size")
+
+    @property
+    def group(self) -> str:
+        """Name of the observation group, and of the network's input, that holds its pictures."""
+        return f"pixels/{self.name}"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and three colours."""
+        return self.height, self.width, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +205,9 @@ class Contract:
         names = [term.name for term in self.obs]
         if len(set(names)) != len(names):
             raise ValueError(f"contract lists an observation term twice: {names}")
+        cameras = [term.name for term in self.images]
+        if len(set(cameras)) != len(cameras):
+            raise ValueError(f"contract lists a camera twice: {cameras}")
 
     @property
     def obs_size(self) -> int:

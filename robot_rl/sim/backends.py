@@ -10,6 +10,7 @@ from importlib import import_module
 
 from robot_rl.hardware.robot import Robot, load_robot
 from robot_rl.sim.actuator import Motors
+from robot_rl.sim.display import choose_gl
 from robot_rl.sim.physics import Physics
 from robot_rl.sim.task import Task
 
@@ -24,7 +25,7 @@ def make_physics(task: Task, *, num_envs: int, physics: str = "mujoco_cpu", thre
         threads: Of a CPU backend, 0 is one per CPU.
 
     Raises:
-        ValueError: There is no such backend, or it has no tools and objects; the choices are listed.
+        ValueError: There is no such backend, or it has no tools and objects, or no cameras; the choices are listed.
         ImportError: Its engine is not installed; the cure is named.
     """
     check_physics(physics)
@@ -32,6 +33,11 @@ def make_physics(task: Task, *, num_envs: int, physics: str = "mujoco_cpu", thre
         raise ValueError(
             f"task {task.name!r} reads the poses of a tool or of the objects {list(task.objects)}, which physics "
             f"{physics!r} does not tell; the choices are {list(WITH_OBJECTS)}"
+        )
+    if task.cameras and physics not in WITH_CAMERAS:
+        raise ValueError(
+            f"task {task.name!r} sees through the cameras {[term.name for term in task.cameras]}, which physics "
+            f"{physics!r} does not render; the choices are {list(WITH_CAMERAS)}"
         )
     return _BUILDERS[physics](load_robot(task.robot), num_envs, task, threads)
 
@@ -66,6 +72,8 @@ def _import_mujoco_cpu() -> None:
 
 
 def _mujoco_cpu(robot: Robot, num_envs: int, task: Task, threads: int) -> Physics:
+    if task.cameras:
+        choose_gl()
     _import_mujoco_cpu()
     from robot_rl.sim.mujoco_cpu import MujocoCpu
 
@@ -115,3 +123,5 @@ PHYSICS = tuple(_BUILDERS)
 """Backends that ``make_physics`` builds."""
 WITH_OBJECTS = ("mujoco_cpu",)
 """Those of them that know a task's objects and a robot's tool."""
+WITH_CAMERAS = ("mujoco_cpu",)
+"""Those of them that render a robot's cameras."""

@@ -3,7 +3,8 @@
 The MJCF of a robot holds its cameras, on its hand or beside it (``hardware/panda``: ``front``, ``side``, ``wrist``), so
 that a picture in simulation and one of the real robot are told apart by the engine and not by where the camera is.
 
-Knows: MuJoCo's offscreen renderer, copies of a CPU backend. Does not know: tasks, encoders, videos.
+Knows: MuJoCo's offscreen renderer, copies of a CPU backend, what a contract calls a picture.
+Does not know: tasks, encoders, videos.
 
 Shapes: N copies · H height · W width.
 """
@@ -16,6 +17,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from robot_rl.contract.spec import ImageTerm
 from robot_rl.sim.display import CURE
 
 
@@ -70,6 +72,29 @@ class Cameras:
         mujoco.mj_kinematics(model, data)
         mujoco.mj_comPos(model, data)
         mujoco.mj_camlight(model, data)
+
+
+class CameraViews:
+    """The pictures that a contract asks for, by group, of cameras that may differ in size."""
+
+    def __init__(self, physics: Any, terms: Sequence[ImageTerm]) -> None:
+        """Open a context for each size; arguments and errors as of ``Cameras``."""
+        sizes = dict.fromkeys((term.height, term.width) for term in terms)
+        self._cameras = [
+            Cameras(physics, [t.name for t in terms if (t.height, t.width) == (h, w)], height=h, width=w)
+            for h, w in sizes
+        ]
+        self._groups = {term.group: term.name for term in terms}
+
+    def look(self, ids: Sequence[int] | np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Return the pictures of copies ``ids``, all by default, by group in the terms' order: fresh (n, H, W, 3)."""
+        seen = {name: pictures for cameras in self._cameras for name, pictures in cameras.look(ids).items()}
+        return {group: seen[name] for group, name in self._groups.items()}
+
+    def close(self) -> None:
+        """Free the contexts."""
+        for cameras in self._cameras:
+            cameras.close()
 
 
 def _open(model: mujoco.MjModel, height: int, width: int) -> mujoco.Renderer:

@@ -10,7 +10,7 @@ Shapes: N environments · J joints (robot order) · M motors (J less passive joi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import mujoco
@@ -18,10 +18,12 @@ import numpy as np
 from mujoco.batch import Batch
 
 from robot_rl.contract.arrays import rotate_inverse
+from robot_rl.contract.spec import ImageTerm
 from robot_rl.contract.state import JointTarget, RobotState
 from robot_rl.hardware.robot import Robot
 from robot_rl.sim.actuator import Motors, delay_s, motor_limits
 from robot_rl.sim.addresses import CONTACT_N, find_addresses
+from robot_rl.sim.cameras import CameraViews
 from robot_rl.sim.object_model import Workspace
 from robot_rl.sim.objects import Object
 from robot_rl.sim.physics import check_ids, unknown_parameter
@@ -189,6 +191,10 @@ class MujocoCpu:
         self._strength[:] = snapshot["strength"]
         self._load = {name: np.array(values) for name, values in snapshot["load"].items()}
         self.batch.state[:] = state
+
+    def views(self, terms: Sequence[ImageTerm]) -> CameraViews:
+        """Return the robot's cameras named by ``terms``; they belong to the thread that asks."""
+        return CameraViews(self, terms)
 
     def close(self) -> None:
         """Free the render context; the threads go with the batch."""

@@ -9,12 +9,13 @@ Arrays are NumPy on CPU backends and torch on GPU backends.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from robot_rl.contract.arrays import Array
+from robot_rl.contract.spec import ImageTerm
 from robot_rl.contract.state import JointTarget, RobotState
 from robot_rl.hardware.robot import Robot
 
@@ -92,6 +93,39 @@ class Delaying(Protocol):
     def delay(self, ids: Array, substeps: Array) -> None:
         """Let position targets of copies ``ids`` act whole ``substeps`` late, (n,) int; all else acts at once."""
         ...
+
+
+class Views(Protocol):
+    """Eyes on N copies."""
+
+    def look(self, ids: Sequence[int] | np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Return the pictures of copies ``ids``, all by default, by ``ImageTerm.group``: fresh uint8 (n, H, W, 3)."""
+        ...
+
+    def close(self) -> None:
+        """Free what draws."""
+        ...
+
+
+@runtime_checkable
+class Seeing(Protocol):
+    """A backend that renders the robot's cameras; a task with cameras needs one."""
+
+    def views(self, terms: Sequence[ImageTerm]) -> Views:
+        """Return the eyes that ``terms`` name."""
+        ...
+
+
+def open_views(physics: Physics, terms: Sequence[ImageTerm]) -> Views | None:
+    """Return the eyes that ``terms`` name, None where there are no terms; raise ValueError where none can be had."""
+    if not terms:
+        return None
+    if not isinstance(physics, Seeing):
+        raise ValueError(
+            f"cameras {[term.name for term in terms]} are asked for, which physics {type(physics).__name__} cannot "
+            "render; use physics 'mujoco_cpu'"
+        )
+    return physics.views(terms)
 
 
 RANDOMIZABLE: dict[str, str] = {

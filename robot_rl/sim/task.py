@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from robot_rl.contract.arrays import Array
-from robot_rl.contract.spec import ActionLaw, Command, Contract, JointLimits, ObsTerm
+from robot_rl.contract.spec import ActionLaw, Command, Contract, ImageTerm, JointLimits, ObsTerm
 from robot_rl.contract.state import RobotState
 from robot_rl.contract.terms import find_term
 from robot_rl.hardware.robot import Robot
@@ -165,6 +165,8 @@ class Task:
     """1 where the task is solved in this state, else 0; episodes are counted by what it says of their last step."""
     objects: dict[str, Object] = field(default_factory=dict)
     """What stands in front of a robot of fixed base, by name; ``robot_rl.sim.objects`` says how a policy sees it."""
+    cameras: tuple[ImageTerm, ...] = ()
+    """Cameras of the robot's MJCF whose pictures are observed, each a group ``pixels/<name>``; rendering costs time."""
     scene: str = "flat"
     terrain: Terrain | None = None
     """Rough ground in place of the scene's floor; terms that ask for the ground's height are made of the same one."""
@@ -224,6 +226,7 @@ class Task:
             sim_rate_hz=self.sim_rate_hz,
             limits=JointLimits(pick(robot.pos_low), pick(robot.pos_high), pick(robot.vel), pick(robot.effort)),
             imu_frame=robot.imu_frame,
+            images=self.cameras,
             extra={"objects": list(self.objects)} if self.objects else {},
         )
 

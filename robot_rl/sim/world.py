@@ -24,7 +24,7 @@ from robot_rl.sim.curriculum import Course
 from robot_rl.sim.events import CommandSource, Pusher, check_events, initial_state, randomize
 from robot_rl.sim.link import Link
 from robot_rl.sim.noise import NoisyObserver
-from robot_rl.sim.physics import Physics, Restorable
+from robot_rl.sim.physics import Physics, Restorable, open_views
 from robot_rl.sim.task import Outcome, Task
 
 
@@ -32,7 +32,8 @@ class WorldStep(NamedTuple):
     """One control step of N environments; ``robot_rl.learn.env.Step`` in NumPy, with the outcome it was made of."""
 
     obs: dict[str, np.ndarray]
-    """Act on this next; already reset where an episode ended, each (N, D_group) float32."""
+    """Act on this next; already reset where an episode ended, each (N, D_group) float32; of each camera that the
+    contract names also a group ``pixels/<name>``, (N, H, W, 3) uint8."""
     reward: np.ndarray
     """(N,) float32."""
     terminated: np.ndarray
@@ -96,7 +97,9 @@ class World:
         if self.cat:
             self.cat.check(self._outcome(self._state, self._state, self._last_action, self._feet_before))
         widths = {name: term(self._state, self.contract).shape[-1] for name, term in task.privileged.items()}
+        self._views = open_views(physics, self.contract.images)
         self.obs_sizes = {"policy": self.contract.obs_size}
+        """Width of each group of numbers; pictures come beside them, in groups of their own."""
         if widths:
             self.obs_sizes["critic"] = self.contract.obs_size + sum(widths.values())
 
@@ -191,6 +194,8 @@ class World:
 
     def close(self) -> None:
         """Free the backend."""
+        if self._views:
+            self._views.close()
         self.physics.close()
 
     # -- the parts of a step --
@@ -248,8 +253,9 @@ class World:
     def _observe(self, state: RobotState, ids: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Return every group of observations; with ``ids``, (n,), of these copies, which begin anew."""
         seen, exact = self._observer(state, ids)
+        pictures = self._views.look(ids) if self._views else {}
         if "critic" not in self.obs_sizes:
-            return {"policy": seen}
+            return {"policy": seen, **pictures}
         critic = np.empty((len(exact), self.obs_sizes["critic"]), dtype=np.float32)
         end = exact.shape[1]
         critic[:, :end] = exact
@@ -257,7 +263,7 @@ class World:
             value = term(state, self.contract)
             begin, end = end, end + value.shape[-1]
             critic[:, begin:end] = value
-        return {"policy": seen, "critic": critic}
+        return {"policy": seen, "critic": critic, **pictures}
 
     def _begin_anew(
         self, ids: np.ndarray, next_obs: dict[str, np.ndarray], outcome: Outcome

@@ -56,6 +56,13 @@ def contracts(draw: st.DrawFn) -> Contract:
         stiffness=row(moved, 0.0, 500.0), damping=row(moved, 0.0, 50.0),
         rate_hz=draw(_positive), sim_rate_hz=draw(_positive),
         limits=JointLimits(low, tuple(x + 1.0 for x in low), row(moved, 0.1, 40.0), row(moved, 0.1, 300.0)),
-        images=tuple(draw(st.lists(st.builds(ImageTerm, _names, st.integers(1, 9), st.integers(1, 9)), max_size=2))),
+        images=tuple(
+            draw(
+                st.lists(
+                    st.builds(ImageTerm, _names, st.integers(1, 9), st.integers(1, 9)), max_size=2,
+                    unique_by=lambda term: term.name,
+                )
+            )
+        ),
         extra=draw(st.dictionaries(_names, st.floats(allow_nan=False, allow_infinity=False) | _names, max_size=2)),
     )  # fmt: skip
