@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -36,6 +37,9 @@ from robot_rl.learn.ensemble import Layer, Shape, action_gradient, evaluate, ini
 from robot_rl.learn.nets import DenseNet
 from robot_rl.learn.squashed import Actor
 from robot_rl.learn.squashed_fused import sample
+
+ActorTerm = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""One more term of the actor's loss: maps its actions (B, A) to what each costs, (B,), and the gradients, (B, A)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,8 @@ class Config:
     """``mean`` of the critics (REDQ, RLPD) or ``min`` (SAC)."""
     grad_clip: float = 0.0
     """Largest norm of the actor's gradient, and of each block of the critics' gradient; 0 is none."""
+    actor_grad_clip: float | None = None
+    """Largest norm of the actor's gradient where it is another one; 0 is none, None is ``grad_clip``."""
     warmup: int = 0
     """Critic updates before the actor and the temperature may move."""
     anchor: float = 0.0
@@ -218,11 +224,11 @@ def draw(online: Replay, prior: Replay | None, cfg: Config, rng: np.random.Gener
     return Batch(*(torch.from_numpy(columns[name]).flatten(0, 1) for name in Batch._fields))
 
 
-def update(agent: Agent, batch: Batch, cfg: Config) -> dict[str, float]:
+def update(agent: Agent, batch: Batch, cfg: Config, *, term: ActorTerm | None = None) -> dict[str, float]:
     """Take U critic steps, then one of the actor and the temperature; return means over the block.
 
     The actor stands still within a block, so the next actions of all U minibatches are drawn at once: the same
-    numbers as one by one, in fewer and larger products.
+    numbers as one by one, in fewer and larger products. ``term`` joins the actor's loss; it does not touch the critics.
     """
     rows, size = batch.obs.shape[0], batch.obs.shape[0] // cfg.utd
     assert size * cfg.utd == rows, f"{rows} rows do not split into {cfg.utd} minibatches"
@@ -249,7 +255,7 @@ def update(agent: Agent, batch: Batch, cfg: Config) -> dict[str, float]:
     agent.critic_updates += cfg.utd
     metrics = {"critic_loss": float(loss) / cfg.utd, "q": float(value) / cfg.utd, "reward": float(batch.reward.mean())}
     if agent.critic_updates > cfg.warmup:
-        metrics |= _improve(agent, batch.obs[-size:], x[-size:], layers, cfg)
+        metrics |= _improve(agent, batch.obs[-size:], x[-size:], layers, cfg, term)
     return metrics
 
 
@@ -277,8 +283,10 @@ def _subset_min(
 
 
 @torch.no_grad()
-def _improve(agent: Agent, obs: Tensor, x: Tensor, layers: list[Layer], cfg: Config) -> dict[str, float]:
-    """One step of the actor on ``alpha log pi - Q / scale + anchor |a - a_start|^2`` and one of the temperature."""
+def _improve(
+    agent: Agent, obs: Tensor, x: Tensor, layers: list[Layer], cfg: Config, term: ActorTerm | None
+) -> dict[str, float]:
+    """One step on ``alpha log pi - Q / scale + anchor |a - a_start|^2 + term(a)`` and one of the temperature."""
     rows, num_actions = len(obs), agent.actor.num_actions
     actor_obs = obs[:, : agent.actor.obs_size]
     drawn = sample(agent.actor, actor_obs, agent.actor.noise(rows, matrices=1, generator=agent.generator))
@@ -291,9 +299,14 @@ def _improve(agent: Agent, obs: Tensor, x: Tensor, layers: list[Layer], cfg: Con
     weight = cfg.anchor * 0.5 ** (agent.actor_updates / cfg.anchor_half_life)
     away = drawn.mean - agent.start(actor_obs) if weight > 0.0 else None  # (B, A)
     pull = None if away is None else away * (2.0 * weight / rows)
-    drawn.back(dq.mul_(-1.0 / (scale * rows)), temperature / rows, pull)
-    if cfg.grad_clip > 0.0:
-        nn.utils.clip_grad_norm_(agent.actor.parameters(), cfg.grad_clip)
+    d_action, extra = dq.mul_(-1.0 / (scale * rows)), {}
+    if term is not None:
+        cost, d_cost = term(drawn.action)
+        d_action, extra = d_action.add_(d_cost, alpha=1.0 / rows), {"term": float(cost.mean())}
+    drawn.back(d_action, temperature / rows, pull)
+    most = cfg.grad_clip if cfg.actor_grad_clip is None else cfg.actor_grad_clip
+    if most > 0.0:
+        nn.utils.clip_grad_norm_(agent.actor.parameters(), most)
     fused.adam_step(agent.actor_adam)
     entropy = -float(drawn.log_prob.mean())
     if cfg.temperature_lr > 0.0:
@@ -301,5 +314,5 @@ def _improve(agent: Agent, obs: Tensor, x: Tensor, layers: list[Layer], cfg: Con
         agent.log_temperature.grad = torch.full_like(agent.log_temperature, temperature * (entropy - goal))
         agent.temperature_adam.step()
     agent.actor_updates += 1
-    metrics = {"actor_q": float(q.mean()), "entropy": entropy, "temperature": temperature, "anchor": weight}
+    metrics = {"actor_q": float(q.mean()), "entropy": entropy, "temperature": temperature, "anchor": weight} | extra
     return metrics if away is None else metrics | {"moved": math.sqrt(float(away.square().mean()))}
