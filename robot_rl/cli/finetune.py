@@ -51,6 +51,8 @@ class Args:
     """Folder of checkpoints and metrics; <inbox>/run by default."""
     prior: Path | None = None
     """A store of earlier episodes, half of every minibatch."""
+    critics: Path | None = None
+    """The run that the policy was exported from (rlpd, iql, rlif), or its checkpoint: its critics go on learning."""
     wire: str = ""
     """dds or ros: announce policies there. Empty announces nothing."""
     namespace: str = ""
@@ -96,6 +98,7 @@ def run(args: Args) -> int:
             released=args.policy, robot=robot, episodes=args.episodes, inbox=args.inbox,
             out=args.out or args.inbox / "run", reward=_reward(tuning, task, bundle, robot), recipe=args.recipe,
             features=features, num_features=features(rows).shape[1], prior=args.prior, announce=announcer.offer,
+            critics=_critics(args, tuning),
         )  # fmt: skip
         end = learner.learn(job, tuning.config, stop=stop, watch=_watcher(args, tuning, announcer))
     print(
@@ -146,6 +149,20 @@ def _reward(tuning: FineTuning, task: Task, bundle: Bundle, robot: Robot) -> Rew
     if tuning.reward == "intervention":
         return intervention_reward(tuning.labelling)
     return make_reward(task, bundle.contract, robot)
+
+
+def _critics(args: Args, tuning: FineTuning) -> Path | None:
+    """Return the checkpoint whose critics are taken over; raise ValueError where they value another reward."""
+    if args.critics is None:
+        return None
+    from robot_rl.cli.learning import find_checkpoint
+    from robot_rl.learn.warm_start import read_critics
+
+    path = find_checkpoint(args.critics)[1]
+    learnt = read_critics(path).reward
+    if learnt != tuning.reward:
+        raise ValueError(f"{path} values the reward {learnt!r}; the recipe {args.recipe!r} has {tuning.reward!r}")
+    return path
 
 
 def _check(bundle: Bundle, task: Task, policy: Path) -> None:

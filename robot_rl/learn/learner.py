@@ -16,133 +16,29 @@ import copy
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 
 from robot_rl.contract.golden import Bundle, read_bundle
-from robot_rl.data.feeder import Features, Feeder, Reward
-from robot_rl.data.interventions import RLIF, Labelling
+from robot_rl.data.feeder import Feeder
 from robot_rl.data.replay import Replay, transition_columns
 from robot_rl.data.transition import as_state
-from robot_rl.hardware.robot import Robot
 from robot_rl.learn import checkpoint, rlpd
 from robot_rl.learn.export import Provenance, current_commit, export_policy
 from robot_rl.learn.graph import read_mlp
 from robot_rl.learn.metrics import RunLog
+from robot_rl.learn.tuning import Config, FineTuning, Job, Offer, Progress, Watch
+from robot_rl.learn.warm_start import adopt, read_critics
+
+__all__ = ["Config", "FineTuning", "Job", "Learner", "Offer", "Progress", "Watch", "learn"]
 
 _log = logging.getLogger(__name__)
 _IDLE_S = 0.02
 _FOLLOW_S = 0.25  # the store is read this often while there is something to learn
 _SAVE_SHARE = 0.03  # of the time may go into checkpoints
 _GOLDEN_ROWS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """When the learner does what; ``rlpd`` says how it learns."""
-
-    rlpd: rlpd.Config = field(default_factory=rlpd.Config)
-    start_event: str = ""
-    """Ignore what was recorded before an event of this name, e.g. ``explore``; empty takes everything."""
-    average: float = 0.99
-    """Share of the past that the offered policy keeps per block: an average of the actor's weights trembles less."""
-    first_transitions: int = 500
-    """Transitions before learning starts; the critics' normaliser is taken from them."""
-    updates_per_transition: float = 20.0
-    """Most critic updates per recorded transition."""
-    updates_per_s: float = 0.0
-    """Most critic updates per second, to leave a core to others; 0 is no limit."""
-    offer_every_s: float = 5.0
-    """Time between exports."""
-    save_every_s: float = 20.0
-    """Shortest time between checkpoints."""
-    log_every: int = 10
-    """Blocks between rows of ``metrics.jsonl``."""
-    keep_offers: int = 20
-    """Policy files kept in the inbox."""
-    max_minutes: float = 0.0
-    """Stop after this much learning, earlier lives included; 0 never stops."""
-    max_updates: int = 0
-    """Stop after this many critic updates; 0 never stops."""
-    window: int = 200_000
-    """Newest transitions kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class FineTuning:
-    """A recipe for fine-tuning: what ``policies/recipes/<name>.py`` returns."""
-
-    task: str
-    """Name of the task in ``sim/tasks`` that the policy was trained for."""
-    config: Config
-    reward: str = "task"
-    """``task``: the task's own; ``intervention``: what a person's take-overs cost (RLIF)."""
-    labelling: Labelling = RLIF
-    """intervention: the rules."""
-
-    def __post_init__(self) -> None:
-        if self.reward not in ("task", "intervention"):
-            raise ValueError(f"no reward {self.reward!r}; the choices are ('task', 'intervention')")
-        if self.labelling.blame_window != 1 or not self.labelling.store_takeover_steps:
-            raise ValueError(
-                f"fine-tuning: labelling is {self.labelling}; a step is judged with the next alone (blame_window 1) "
-                "and every step is learnt from (store_takeover_steps)"
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What is fine-tuned, from which data, to where."""
-
-    released: Path
-    """The policy to start from."""
-    robot: Robot
-    episodes: Path
-    """The robot's store; need not exist yet."""
-    inbox: Path
-    """Folder that gets the policies."""
-    out: Path
-    """Folder of the run: checkpoints and metrics."""
-    reward: Reward
-    recipe: str
-    features: Features | None = None
-    """What the critics see beside the observation."""
-    num_features: int = 0
-    prior: Path | None = None
-    """A store of earlier episodes of the same contract, half of every minibatch."""
-    announce: Callable[[Offer], None] = lambda offer: None
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """A policy file that the robot may take."""
-
-    path: Path
-    sha256: str
-    parent: str
-    """SHA-256 of the released policy."""
-    recipe: str
-    updates: int
-    final: bool
-    """The last one, without exploration."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where the learner stands."""
-
-    transitions: int
-    updates: int
-    offers: int
-    learning_s: float
-    metrics: dict[str, float]
-
-
-Watch: TypeAlias = Callable[[Progress], None]
 
 
 class Learner:
@@ -159,10 +55,12 @@ class Learner:
         self.bundle: Bundle = read_bundle(job.released)
         contract = self.bundle.contract
         wide = contract.obs_size + job.num_features
+        released = read_mlp(job.released)
         self.agent = rlpd.make_agent(
-            cfg.rlpd, obs_size=contract.obs_size, num_actions=contract.num_actions, start=read_mlp(job.released),
-            critic_obs_size=wide,
-        )  # fmt: skip
+            cfg.rlpd, obs_size=contract.obs_size, num_actions=contract.num_actions, start=released, critic_obs_size=wide
+        )
+        if job.critics is not None:
+            adopt(self.agent, read_critics(job.critics), released, discount=cfg.rlpd.discount)
         self.steady = copy.deepcopy(self.agent.actor).requires_grad_(False)
         """The average of the actor's weights; what is offered."""
         self.rng = np.random.default_rng(cfg.rlpd.seed)
@@ -191,7 +89,8 @@ class Learner:
             return 0
         if not self.started and len(self.replay) >= self.cfg.first_transitions:
             obs = torch.from_numpy(self.replay.split(self.replay.rows[: len(self.replay)])["obs"])
-            rlpd.fix_statistics(self.agent, obs)
+            if self.job.critics is None:
+                rlpd.fix_statistics(self.agent, obs)
             self.started = True
         return added
 

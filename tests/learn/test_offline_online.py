@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 
 from robot_rl.data.replay import Replay, transition_columns
-from robot_rl.learn import iql, iql_loop, rlpd, rlpd_loop
+from robot_rl.learn import checkpoint, iql, rlpd
+from robot_rl.learn.offline_online import OFFLINE as STAGE
+from robot_rl.learn.offline_online import Config, newest, train
+from robot_rl.learn.rlpd_file import unpack
 from robot_rl.learn.watched import evaluate
 from tests.learn.toy_env import PointMass
 
@@ -48,15 +51,19 @@ def judged(policy: Callable[[Tensor], Tensor]) -> float:
 
 
 def test_fine_tuning_never_falls_below_where_it_began_and_ends_above(tmp_path: Path) -> None:
-    data = recorded()
-    student = iql_loop.train(OFFLINE, data, tmp_path / "offline", progress=False)
-    returns = [judged(student.policy)]
+    data, cfg = recorded(), Config(offline=OFFLINE, online=ONLINE)
+    returns = []
     for stage in range(1, 6):
-        agent = rlpd_loop.train(
-            replace(ONLINE, total_steps=200 * stage), PointMass(4, privileged=False), tmp_path / "online",
-            start=iql.begin_online(student, ONLINE), prior=data, resume=stage > 1, progress=False,
-        )  # fmt: skip
-        returns.append(judged(agent.actor))
+        world = PointMass(4, privileged=False)
+        run = replace(cfg, total_steps=200 * stage)
+        train(run, world, data, tmp_path, resume=stage > 1, progress=False)
+        if stage == 1:
+            offline = checkpoint.latest(tmp_path / STAGE / "checkpoints")
+            assert offline is not None
+            returns.append(judged(iql.unpack(checkpoint.load(offline))[0].policy))
+        path = newest(tmp_path)
+        assert path is not None
+        returns.append(judged(unpack(checkpoint.load(path))[0].actor))
     timid = judged(lambda obs: -0.3 * obs[:, :1] - 0.1 * obs[:, 1:])
     assert returns[0] > timid
     assert min(returns) > 0.99 * returns[0]  # with fresh critics the first stage falls to 0.95
