@@ -78,7 +78,8 @@ class Hand:
         if self.targets is not None and contract.action.kind == "joint_position":
             sent = dict(zip(self.targets.name, self.targets.position, strict=True))
             wanted = np.array([sent[name] for name in contract.joints])
-            action = (wanted - np.array(contract.action.offset)) / np.array(contract.action.scale)
+            gap, law = wanted - np.array(contract.action.offset), contract.action
+            action = gap / np.where(gap < 0.0, law.scale_below or law.scale, law.scale)
         self.joint, self.action = 0, np.clip(action, *contract.action.clip)
         self.operator.act(self.action)
 

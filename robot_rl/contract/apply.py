@@ -232,7 +232,8 @@ class ActionMap:
         """
         law = self.contract.action
         scale, offset, stiffness, damping, zero = self._numbers(action)
-        value = _clip(action, *law.clip) * scale
+        value = _clip(action, *law.clip)
+        value = value * (scale if law.scale_below is None else self._each_scale(value, scale))
         if law.kind == "joint_position_relative":
             value = value + as_kind(state.joint_pos, value)[..., self._indices]
         elif law.kind == "joint_position":
@@ -254,7 +255,11 @@ class ActionMap:
             value = value - offset
         elif law.kind == "joint_position_relative":
             value = value - as_kind(state.joint_pos, value)[..., self._indices]
-        return value / scale
+        return value / (scale if law.scale_below is None else self._each_scale(value, scale))
+
+    def _each_scale(self, x: Array, scale: Array) -> Array:
+        """Return the scale on either side of 0, (..., A)."""
+        return namespace(x).where(x < 0.0, like(self.contract.action.scale_below, x), scale)
 
     def _numbers(self, x: Array) -> tuple[Array, ...]:
         """Return scale and offset (A,), stiffness, damping and zeros (J,) in type and device of ``x``, cached."""

@@ -170,9 +170,10 @@ def _action_range(contract: Contract, robot: Body) -> Finding:
     name = "action range"
     if law.kind != "joint_position":
         return Finding(name, law.kind, "", OK, f"scale {_span(law.scale)}")
+    most = max(map(abs, law.clip))
     ends = [
-        (o - abs(s) * max(map(abs, law.clip)), o + abs(s) * max(map(abs, law.clip)))
-        for o, s in zip(law.offset, law.scale, strict=True)
+        (o - abs(b) * most, o + abs(s) * most)
+        for o, s, b in zip(law.offset, law.scale, law.scale_below or law.scale, strict=True)
     ]
     index = [robot.joints.index(joint) for joint in contract.joints]
     low, high = [robot.pos_low[i] for i in index], [robot.pos_high[i] for i in index]
@@ -180,7 +181,8 @@ def _action_range(contract: Contract, robot: Body) -> Finding:
     outside = [j for j, o, a, b in zip(contract.joints, law.offset, low, high, strict=True) if not a <= o <= b]
     if outside:
         return Finding(name, *values, ERROR, f"the default position lies outside the robot's limits at {outside}")
-    reach = [j for j, e, a, b in zip(contract.joints, ends, low, high, strict=True) if e[0] < a or e[1] > b]
+    bounds = zip(contract.joints, ends, low, high, strict=True)
+    reach = [j for j, e, a, b in bounds if e[0] < a - 1e-9 or e[1] > b + 1e-9]
     message = f"extreme actions pass the limits of {', '.join(reach)}; the shield clips them" if reach else ""
     return Finding(name, *values, WARN if reach else OK, message)
 

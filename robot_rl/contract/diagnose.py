@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robot_rl.contract.apply import ActionMap
+from robot_rl.contract.path import targets_in_turn
 from robot_rl.contract.spec import ACTION_KINDS, Contract, ObsTerm
 from robot_rl.contract.terms import TERMS
 from robot_rl.contract.vectors import Golden, close, observe
@@ -100,6 +100,8 @@ def _explain_law(contract: Contract, golden: Golden, tolerance: float) -> str:
         candidate = dataclasses.replace(contract, action=dataclasses.replace(law, kind=kind))
         if _gives_targets(candidate, golden, tolerance):
             return f"action kind is {law.kind!r} in the contract; {_RECORDED} {kind!r}"
+    if law.lowpass_hz or law.scale_below is not None:
+        return _explain_path(contract, golden, tolerance)
     value = golden.targets.effort_ff if law.kind == "joint_effort" else golden.targets.pos
     if law.kind == "joint_position_relative":
         value = value - golden.states.joint_pos
@@ -120,8 +122,24 @@ def _explain_law(contract: Contract, golden: Golden, tolerance: float) -> str:
     return f"action clip is {law.clip} in the contract; {_RECORDED} ({reached.min():.7g}, {reached.max():.7g})"
 
 
+def _explain_path(contract: Contract, golden: Golden, tolerance: float) -> str:
+    """Say what is known where targets are no straight line of the probe: whether a part is too much, else where."""
+    for name, without in (("lowpass_hz", 0.0), ("scale_below", None)):
+        law = dataclasses.replace(contract.action, **{name: without})
+        if _gives_targets(dataclasses.replace(contract, action=law), golden, tolerance):
+            return f"action {name} is {getattr(contract.action, name)} in the contract; {_RECORDED} {without}"
+    got = targets_in_turn(contract, golden.joints, golden.probe, golden.states).pos
+    wrong = np.abs(got - golden.targets.pos) > tolerance * np.maximum(1.0, np.abs(golden.targets.pos))
+    step, joint = (int(i) for i in np.argwhere(wrong)[0])
+    now, then = got[step, joint], golden.targets.pos[step, joint]
+    return (
+        f"the action path (scale, scale_below, offset, low-pass at {contract.action.lowpass_hz} Hz, limits) gives "
+        f"joint {golden.joints[joint]!r} {now:.7g} in step {step}; recorded was {then:.7g}"
+    )
+
+
 def _gives_targets(contract: Contract, golden: Golden, tolerance: float) -> bool:
-    target = ActionMap(contract, golden.joints).target(golden.probe, golden.states)
+    target = targets_in_turn(contract, golden.joints, golden.probe, golden.states)
     return close(target.pos, golden.targets.pos, tolerance) and close(
         target.effort_ff, golden.targets.effort_ff, tolerance
     )

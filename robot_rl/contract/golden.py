@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robot_rl.contract.apply import ActionMap, Observer
+from robot_rl.contract.apply import Observer
 from robot_rl.contract.diagnose import explain_obs, explain_targets
 from robot_rl.contract.exploration import EXPLORATION, KEY_EXPLORATION, Exploration, parse_exploration
 from robot_rl.contract.memory import Memory, of_network, read_memory
 from robot_rl.contract.model_file import ModelFile, read_model_file
+from robot_rl.contract.path import targets_in_turn
 from robot_rl.contract.spec import SCHEMA, Contract
 from robot_rl.contract.state import JointTarget, RobotState
 from robot_rl.contract.vectors import (
@@ -162,7 +163,7 @@ def record_golden(
         )
     actions = np.stack([np.asarray(infer(row[None])).ravel() for row in obs])
     probe = short(np.random.default_rng(seed).uniform(-1.5, 1.5, (count, contract.num_actions)))
-    targets = ActionMap(contract, joints).target(probe, states)
+    targets = targets_in_turn(contract, joints, probe, states)
     return Golden(
         joints=tuple(joints),
         contract_sha256=contract.fingerprint,
@@ -183,7 +184,7 @@ def replay_contract(bundle: Bundle) -> None:
     contract, golden = bundle.contract, bundle.golden
     _check_sizes(bundle)
     _check_rate(bundle)
-    targets = ActionMap(contract, golden.joints).target(golden.probe, golden.states)
+    targets = targets_in_turn(contract, golden.joints, golden.probe, golden.states)
     for name in _TARGET_FIELDS:
         if not close(getattr(targets, name), getattr(golden.targets, name), TARGET_TOLERANCE):
             raise ValueError(f"{bundle.path}: {explain_targets(contract, golden, TARGET_TOLERANCE)}")

@@ -14,9 +14,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from dataclasses import dataclass, field
 from typing import Any
+
+from robot_rl.contract.fields import read_fields
 
 SCHEMA = 1
 """Version of the JSON layout; a reader refuses any other."""
@@ -72,7 +73,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class ActionLaw:
-    """From the raw action to joint targets: ``clip, then offset + scale * action``."""
+    """From the raw action to joint targets: ``clip, then offset + scale * action``, then perhaps a low-pass."""
 
     kind: str
     """One of ``ACTION_KINDS``: position targets around ``offset``, relative to the measured position, or efforts."""
@@ -82,11 +83,17 @@ class ActionLaw:
     """Per joint, the default positions [rad or m]; also what ``joint_pos_rel`` subtracts."""
     clip: tuple[float, float] = (-1.0, 1.0)
     """Bounds on the raw action."""
+    scale_below: Floats | None = None
+    """Per joint, for negative actions where another than ``scale``: 0 is the offset, -1 and 1 need not be as far."""
+    lowpass_hz: float = 0.0
+    """Cut-off of the low-pass on position targets (``robot_rl.contract.path``) [Hz]; 0 is none."""
 
     def __post_init__(self) -> None:
         _settle(self)
 
 
+_LATER = {"scale_below": None, "lowpass_hz": 0.0}
+"""Fields of the action law that came later: left out of the JSON while they say nothing, so fingerprints stay."""
 ACTION_KINDS = ("joint_position", "joint_position_relative", "joint_effort")
 
 
@@ -202,12 +209,29 @@ class Contract:
         _positive("rate_hz", self.rate_hz)
         _positive("sim_rate_hz", self.sim_rate_hz)
         _positive("chunk", self.chunk)
+        self._check_path()
         names = [term.name for term in self.obs]
         if len(set(names)) != len(names):
             raise ValueError(f"contract lists an observation term twice: {names}")
         cameras = [term.name for term in self.images]
         if len(set(cameras)) != len(cameras):
             raise ValueError(f"contract lists a camera twice: {cameras}")
+
+    def _check_path(self) -> None:
+        """Check what not every action law has."""
+        law = self.action
+        if law.scale_below is not None:
+            _length("action.scale_below", law.scale_below, len(self.joints))
+            if min(*law.scale, *law.scale_below) <= 0.0:
+                raise ValueError(f"action.scale_below is {law.scale_below}, scale {law.scale}; both must be positive")
+        if not 0.0 <= law.lowpass_hz < self.rate_hz / 2.0:
+            half = self.rate_hz / 2.0
+            raise ValueError(f"action.lowpass_hz is {law.lowpass_hz}; it must lie in [0, {half}), half the rate")
+        if law.lowpass_hz and (law.kind != "joint_position" or self.chunk != 1):
+            raise ValueError(
+                f"action.lowpass_hz is {law.lowpass_hz} with kind {law.kind!r} and chunk {self.chunk}; it takes "
+                "'joint_position' targets, one at a time"
+            )
 
     @property
     def obs_size(self) -> int:
@@ -231,7 +255,9 @@ class Contract:
 
     def to_json(self) -> str:
         """Return canonical JSON: sorted keys, no spaces, exact floats."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        raw = dataclasses.asdict(self)
+        raw["action"] = {k: v for k, v in raw["action"].items() if k not in _LATER or v != _LATER[k]}
+        return json.dumps(raw, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Contract:
@@ -244,7 +270,7 @@ class Contract:
             raw = json.loads(text)
         except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"contract is not JSON: {error}") from error
-        return _read(cls, raw, "contract")
+        return read_fields(cls, raw, "contract", one=_NESTED, many=_NESTED_LIST)
 
 
 _NESTED: dict[tuple[str, str], type] = {
@@ -253,67 +279,6 @@ _NESTED: dict[tuple[str, str], type] = {
     ("Contract", "limits"): JointLimits,
 }
 _NESTED_LIST: dict[tuple[str, str], type] = {("Contract", "obs"): ObsTerm, ("Contract", "images"): ImageTerm}
-
-
-def _read(kind: type, raw: Any, where: str) -> Any:
-    """Build a frozen dataclass from parsed JSON, naming the field that is wrong."""
-    if not isinstance(raw, dict):
-        raise ValueError(f"{where} is {type(raw).__name__}; expected a JSON object")
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    unknown = sorted(set(raw) - set(fields))
-    if unknown:
-        raise ValueError(f"{where} has unknown fields {unknown}; the fields are {sorted(fields)}")
-    required = {
-        name
-        for name, f in fields.items()
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    }
-    missing = sorted(required - set(raw))
-    if missing:
-        raise ValueError(f"{where} lacks the fields {missing}")
-    values: dict[str, Any] = {}
-    for name, value in raw.items():
-        path = f"{where}.{name}"
-        if (kind.__name__, name) in _NESTED:
-            values[name] = _read(_NESTED[kind.__name__, name], value, path)
-        elif (kind.__name__, name) in _NESTED_LIST:
-            item = _NESTED_LIST[kind.__name__, name]
-            if not isinstance(value, list):
-                raise ValueError(f"{path} is {value!r}; expected a list")
-            values[name] = tuple(_read(item, v, f"{path}[{i}]") for i, v in enumerate(value))
-        else:
-            values[name] = _plain(value, str(fields[name].type), path)
-    return kind(**values)
-
-
-def _plain(value: Any, kind: str, path: str) -> Any:
-    """Check a JSON value against the annotation of its field; ints become floats where floats are meant."""
-    if kind.startswith("dict"):
-        if isinstance(value, dict):
-            return value
-    elif kind == "str":
-        if isinstance(value, str):
-            return value
-    elif kind == "int":
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-    elif kind == "float":
-        if _is_number(value):
-            return float(value)
-    elif kind.startswith("tuple[str"):
-        if isinstance(value, list) and all(isinstance(v, str) for v in value):
-            return tuple(value)
-    elif value is None and kind.endswith("| None"):
-        return None
-    elif isinstance(value, list) and all(_is_number(v) for v in value):
-        if kind.startswith("tuple[float, float]") and len(value) != 2:
-            raise ValueError(f"{path} is {value!r}; expected two numbers")
-        return tuple(float(v) for v in value)
-    raise ValueError(f"{path} is {value!r}; expected {kind}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _settle(value: Any) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from robot_rl.contract.arrays import Array
-from robot_rl.contract.spec import Contract, ObsTerm
+from robot_rl.contract.spec import ActionLaw, Contract, ObsTerm
 from robot_rl.hardware.robot import Robot, Symmetry
 
 COMMANDS = {"lin_vel_x": 1.0, "lin_vel_y": -1.0, "ang_vel_z": -1.0, "heading": -1.0, "height": 1.0}
@@ -68,7 +68,7 @@ def make_reflections(
     frames = _frames(robot, robot.symmetry, contract)
     policy = _joined([_with_history(term, _find(frames, term.name)) for term in contract.obs])
     action = _of_joints(robot, robot.symmetry, contract.joints)
-    _check_same("action.scale", contract.action.scale, action)
+    _check_scales(contract.action, action)
     if min(action.sign) < 0.0 and contract.action.clip[0] != -contract.action.clip[1]:
         raise ValueError(f"action.clip is {contract.action.clip}; actions that turn their sign need equal bounds")
     groups = {"policy": policy}
@@ -142,6 +142,16 @@ def _joined(parts: Sequence[Reflection]) -> Reflection:
         start = len(index)
         index += [start + i for i in part.index]
     return Reflection(tuple(index), tuple(s for part in parts for s in part.sign))
+
+
+def _check_scales(law: ActionLaw, action: Reflection) -> None:
+    if law.scale_below is None:
+        _check_same("action.scale", law.scale, action)
+        return
+    for i, (j, sign) in enumerate(zip(action.index, action.sign, strict=True)):
+        mine, image = (law.scale[i], law.scale_below[i]), (law.scale[j], law.scale_below[j])
+        if not np.allclose(mine, image if sign > 0.0 else image[::-1], rtol=1e-12, atol=0.0):
+            raise ValueError(f"action.scale and scale_below are {mine} at {i}; its mirror image {j} has {image}")
 
 
 def _check_same(what: str, values: Sequence[float], reflection: Reflection) -> None:

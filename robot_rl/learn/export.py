@@ -159,17 +159,18 @@ def export_policy(
 
 def foreign_metadata(contract: Contract, provenance: Provenance) -> dict[str, str]:
     """Return the keys that mjlab's and BeyondMimic's deployers read, with floats in full where those write "%.3f"."""
-    terms = contract.obs
+    terms, law = contract.obs, contract.action
+    scale = {} if law.scale_below or law.lowpass_hz else {"action_scale": _csv(law.scale)}  # their law has neither
     return {
         "run_path": provenance.recipe,
         "joint_names": ",".join(contract.joints),
         "joint_stiffness": _csv(contract.stiffness),
         "joint_damping": _csv(contract.damping),
-        "default_joint_pos": _csv(contract.action.offset),
-        "action_scale": _csv(contract.action.scale),
+        "default_joint_pos": _csv(law.offset),
         "command_names": ",".join(contract.command.names),
         "observation_names": ",".join(term.name for term in terms),
         "observation_history_lengths": _csv(tuple(float(term.history) for term in terms)),
+        **scale,
     }
 
 

@@ -18,7 +18,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from robot_rl.contract.apply import ActionMap, Observer
+from robot_rl.contract.apply import Observer
+from robot_rl.contract.path import ActionPath
 from robot_rl.contract.state import JointTarget, RobotState
 from robot_rl.data.transition import Mode, Who
 from robot_rl.hardware.driver import Driver, damp_target, empty_target
@@ -133,7 +134,7 @@ class ControlLoop:
         self.ticks = TickLog()
         self.shield = Shield(robot)
         self._observer = Observer(contract, robot.joints)
-        self._map = ActionMap(contract, robot.joints)
+        self._path = ActionPath(contract, robot.joints)
         self._stand = Stand(robot)
         self._damp, self._off = damp_target(robot), empty_target(robot)
         self._sent: JointTarget | None = None
@@ -148,7 +149,7 @@ class ControlLoop:
         episode_ticks = max(2, round(config.episode_s / clock.period_s))
         if recorder is not None and self.explorer is not None:
             recorder.about = self.explorer.about
-        self._rows = None if recorder is None else RowLog(recorder, self._map, episode_ticks=episode_ticks)
+        self._rows = None if recorder is None else RowLog(recorder, self._path, episode_ticks=episode_ticks)
         self.latest = Tick(0, Mode.OFF, Who.NONE, 0, self._state, self._zero_action, self._off, policy.fingerprint)
 
     def tick(self, late_s: float = 0.0) -> None:
@@ -268,6 +269,7 @@ class ControlLoop:
             self.requests.forget_command()
         elif mode is Mode.POLICY and was is Mode.STAND:
             self._observer.reset()
+            self._path.restart()
             self.swap.forget()
             self.takeover.reset()
             self.probe.reset()
@@ -306,10 +308,8 @@ class ControlLoop:
     def _target(self, action: np.ndarray, state: RobotState, mode: Mode, now_s: float) -> JointTarget:
         """Return what the mode wants of the joints, before the shield."""
         if mode in DRIVING:
-            return self._map.target(action, state)
-        if mode is Mode.STAND:
-            return self._stand.target(now_s)
-        return self._damp if mode is Mode.DAMP else self._off
+            return self._path.target(action, state)
+        return self._stand.target(now_s) if mode is Mode.STAND else self._damp if mode is Mode.DAMP else self._off
 
     def _watch(self, mode: Mode, who: Who, reasons: int) -> int:
         """Return the faults of this tick; a bad target of a policy that was just rolled back is none."""

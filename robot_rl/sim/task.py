@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from robot_rl.contract.arrays import Array
-from robot_rl.contract.spec import ActionLaw, Command, Contract, ImageTerm, JointLimits, ObsTerm
+from robot_rl.contract.spec import ActionLaw, Command, Contract, Floats, ImageTerm, JointLimits, ObsTerm
 from robot_rl.contract.state import RobotState
 from robot_rl.contract.terms import find_term
 from robot_rl.hardware.robot import Robot
@@ -175,6 +175,11 @@ class Task:
     action_kind: str = "joint_position"
     action_scale: tuple[float, ...] | float = 0.5
     """Radians per unit action, one number or one per motor in the robot's order."""
+    action_range: float | None = None
+    """Where set, in place of ``action_scale``: -1 and 1 lead this share of the way from the default pose to a joint's
+    limits, which need not be as far on both sides."""
+    action_lowpass_hz: float = 0.0
+    """Cut-off of the low-pass on joint targets (``robot_rl.contract.path``) [Hz]; 0 is none."""
     rate_hz: float = 50.0
     sim_rate_hz: float = 200.0
     episode_s: float = 20.0
@@ -205,7 +210,6 @@ class Task:
         def pick(values: tuple[float, ...]) -> tuple[float, ...]:
             return tuple(float(values[i]) for i in rows)
 
-        scale = self.action_scale if isinstance(self.action_scale, tuple) else (self.action_scale,) * len(joints)
         sizes = _term_sizes(robot, len(self.commands.spec.names), len(self.objects))
         for name in self.obs:
             find_term(name)
@@ -219,7 +223,7 @@ class Task:
                 for name, o in self.obs.items()
             ),
             command=self.commands.spec,
-            action=ActionLaw(self.action_kind, tuple(float(s) for s in scale), pick(robot.default_pos)),
+            action=self._action_law(pick(robot.default_pos), pick(robot.pos_low), pick(robot.pos_high)),
             stiffness=pick(robot.stiffness),
             damping=pick(robot.damping),
             rate_hz=self.rate_hz,
@@ -229,6 +233,15 @@ class Task:
             images=self.cameras,
             extra={"objects": list(self.objects)} if self.objects else {},
         )
+
+    def _action_law(self, offset: Floats, low: Floats, high: Floats) -> ActionLaw:
+        share, below = self.action_range, None
+        if share is None:
+            scale = self.action_scale if isinstance(self.action_scale, tuple) else (self.action_scale,) * len(offset)
+        else:
+            scale = tuple(share * (h - o) for h, o in zip(high, offset, strict=True))
+            below = tuple(share * (o - a) for a, o in zip(low, offset, strict=True))
+        return ActionLaw(self.action_kind, scale, offset, scale_below=below, lowpass_hz=self.action_lowpass_hz)
 
 
 def _term_sizes(robot: Robot, num_commands: int, num_objects: int) -> dict[str, int]:

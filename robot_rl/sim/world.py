@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from robot_rl.contract.apply import ActionMap
+from robot_rl.contract.path import ActionPath
 from robot_rl.contract.spec import Contract
 from robot_rl.contract.state import RobotState
 from robot_rl.sim.cat import Cat
@@ -75,7 +75,7 @@ class World:
         n = self.num_envs
         half_widths = {name: o.noise for name, o in task.obs.items() if task.noise}
         self._observer = NoisyObserver(self.contract, self.robot.joints, half_widths, n, self.rng)
-        self._map = ActionMap(self.contract, self.robot.joints)
+        self._path = ActionPath(self.contract, self.robot.joints, (n,))
         self.commands = CommandSource(task.commands, n, self.dt_s, self.rng)
         self._pusher = Pusher(task.push, n, self.dt_s, self.rng) if task.push else None
         self._limit = max(1, round(task.episode_s * task.rate_hz))
@@ -123,7 +123,7 @@ class World:
         """Apply raw actions in [-1, 1], shape (N, A), for one control period."""
         raw = np.asarray(action, dtype=np.float64)
         before, feet_before = self._state, self._feet_before
-        self._link.drive(self._map.target(raw, before))
+        self._link.drive(self._path.target(raw, before))
         if self._pusher:
             self._pusher.advance(self.physics)
         self._last_action[:] = raw
@@ -160,7 +160,7 @@ class World:
         return {
             "physics": self.physics.snapshot(), "rng": self.rng.bit_generator.state, "steps": self._steps.copy(),
             "sums": self._sums.copy(), "last_action": self._last_action.copy(), "air_s": self._air_s.copy(),
-            "link": self._link.snapshot(), "feet": self._feet_before,
+            "link": self._link.snapshot(), "path": self._path.snapshot(), "feet": self._feet_before,
             "state": {f.name: getattr(self._state, f.name) for f in dataclasses.fields(RobotState)},
             "command": self.commands.value.copy(), "command_left_s": self.commands.left_s.copy(),
             "push_left_s": self._pusher.left_s.copy() if self._pusher else None,
@@ -186,6 +186,7 @@ class World:
         self._steps, self._sums = np.array(snapshot["steps"]), np.array(snapshot["sums"])
         self._last_action, self._air_s = np.array(snapshot["last_action"]), np.array(snapshot["air_s"])
         self._link.restore(snapshot["link"])
+        self._path.restore(snapshot.get("path", {}))  # absent in checkpoints of before low-passes
         self._feet_before = _array(snapshot["feet"])
         self._state = RobotState(**{name: _array(x) for name, x in snapshot["state"].items()})
         self.commands.value[:], self.commands.left_s[:] = snapshot["command"], snapshot["command_left_s"]
@@ -289,6 +290,7 @@ class World:
         self._last_action[ids] = 0.0
         self._air_s[ids] = 0.0
         self._link.restart(ids)
+        self._path.restart(ids)
 
     def _episode_log(self, ids: np.ndarray, outcome: Outcome) -> dict[str, float]:
         log = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,14 @@ def _sizes(contract_joints: int, measured: int, command: int) -> dict[str, int]:
     other = {"joint_sin_cos": 2 * measured, "last_action": contract_joints, "velocity_commands": command}
     other |= {"command": command, "tool_axes": 6, "object_axes": 6}
     return dict.fromkeys(TERMS, 3) | per_joint | other | {"foot_contact": 4}
+
+
+def _with_path(law: ActionLaw, rng: np.random.Generator, rate_hz: float) -> ActionLaw:
+    """A law with another scale below 0 and, for positions, a low-pass that 50 Hz allow too."""
+    n = len(law.scale)
+    scale, below = (tuple(row.tolist()) for row in 10.0 ** rng.uniform(-3.0, 3.0, (2, n)))
+    cutoff_hz = float(rng.uniform(0.05, 0.45)) * min(rate_hz, 50.0) if law.kind == "joint_position" else 0.0
+    return replace(law, scale=scale, scale_below=below, lowpass_hz=cutoff_hz)
 
 
 @st.composite
@@ -48,13 +57,14 @@ def contracts(draw: st.DrawFn) -> Contract:
         clip = draw(st.none() | st.floats(0.01, 50.0).map(lambda width, low=low: (low, low + width)))
         terms.append(ObsTerm(name, sizes[name], factors(sizes[name]), clip, draw(st.integers(1, 4))))
 
-    low = row(moved, -3.0, 0.0)
+    low, rate_hz = row(moved, -3.0, 0.0), draw(_positive)
+    law = ActionLaw(draw(st.sampled_from(ACTION_KINDS)), factors(moved), row(moved, -3.0, 3.0))
     return Contract(
         robot=draw(_names), task=draw(_names), joints=tuple(names[:moved]), passive=tuple(names[moved:]),
         obs=tuple(terms), command=Command(tuple(f"c{i}" for i in range(command)), (-1.0,) * command, (1.0,) * command),
-        action=ActionLaw(draw(st.sampled_from(ACTION_KINDS)), factors(moved), row(moved, -3.0, 3.0)),
+        action=_with_path(law, rng, rate_hz) if draw(st.booleans()) else law,
         stiffness=row(moved, 0.0, 500.0), damping=row(moved, 0.0, 50.0),
-        rate_hz=draw(_positive), sim_rate_hz=draw(_positive),
+        rate_hz=rate_hz, sim_rate_hz=draw(_positive),
         limits=JointLimits(low, tuple(x + 1.0 for x in low), row(moved, 0.1, 40.0), row(moved, 0.1, 300.0)),
         images=tuple(
             draw(

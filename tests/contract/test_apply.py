@@ -89,7 +89,7 @@ def test_the_action_map_has_an_inverse(contract: Contract, seed: int) -> None:
     mapping = ActionMap(contract, joints)
     action = np.random.default_rng(seed).uniform(-1.0, 1.0, contract.num_actions)
     target = mapping.target(action, state)
-    smallest = min(abs(x) for x in contract.action.scale)
+    smallest = min(abs(x) for x in (*contract.action.scale, *(contract.action.scale_below or (1.0,))))
     np.testing.assert_allclose(mapping.action(target, state), action, rtol=1e-9, atol=1e-9 + 1e-14 / smallest)
 
 
