@@ -38,6 +38,9 @@ from robot_rl.runtime.policy import Policy
 from robot_rl.runtime.recorder import Recorder
 
 if TYPE_CHECKING:
+    from robot_rl.contract.spec import Contract
+    from robot_rl.sim.task import Task
+    from robot_rl.sim.twin import Twin
     from robot_rl.wire.messages import PolicyEvent
 
 DRIVERS = ("twin", "mirror", "hardware")
@@ -74,6 +77,8 @@ class Args:
     """SCHED_FIFO priority of the control thread, 1 to 99."""
     scene: str = "flat"
     """Scene of the twin."""
+    task: str = ""
+    """Task whose objects, terrain and scene the twin has; the policy's own where its contract names objects."""
     speed: float = 1.0
     """Simulated seconds per second of the twin and the mirror."""
     seed: int = 0
@@ -111,7 +116,7 @@ def run(args: Args) -> int:
     transport = open_transport(args.wire, node=f"robot_rl_{robot.name}", namespace=args.namespace)
     site = make_site(
         policy, robot, driver=args.driver, record=args.record, config=config,
-        speed=args.speed, scene=args.scene, seed=args.seed,
+        speed=args.speed, scene=args.scene, seed=args.seed, task=args.task,
     )  # fmt: skip
     out = _Printer(site.loop, as_json=args.json)
     compactor = None if args.record is None else Compactor(args.record)
@@ -175,17 +180,21 @@ def make_site(
     speed: float = 1.0,
     scene: str = "flat",
     seed: int = 0,
+    task: str = "",
 ) -> Site:
     """Join a loaded policy, a driver, a clock and a recorder to a loop that is ready to run.
 
     Raises:
-        ValueError: There is no such driver, the real robot cannot run at another speed, or the policy cannot explore.
+        ValueError: There is no such driver or task, the task is of another robot or other objects than the policy's,
+            the real robot cannot run at another speed, or the policy cannot explore.
     """
     rate_hz = policy.contract.rate_hz
+    if policy.contract.extra.get("objects"):
+        task = task or policy.contract.task
     if driver == "hardware" and speed != 1.0:
         raise ValueError(f"speed is {speed}; a real robot runs at 1")
     clock: Clock = WallClock(rate_hz) if speed == 1.0 else SimClock(rate_hz, speed=speed)
-    body, handlers = _make_driver(driver, robot, clock, scene=scene, seed=seed)
+    body, handlers = _make_driver(driver, robot, clock, scene=scene, seed=seed, task=task, contract=policy.contract)
     recorder = None
     if record is not None:
         store = EpisodeWriter(record, policy.contract, robot, policies=(policy.bundle.file_sha256,))
@@ -194,18 +203,35 @@ def make_site(
 
 
 def _make_driver(
-    name: str, robot: Robot, clock: Clock, *, scene: str, seed: int
+    name: str, robot: Robot, clock: Clock, *, scene: str, seed: int, task: str, contract: Contract
 ) -> tuple[Driver, dict[str, Callable[[str], None]]]:
     if name == "mirror":
         return MirrorDriver(robot, now=clock.now_s), {}
     if name == "hardware":
         return zoo.load("hardware", f"{robot.name}/driver").make_driver(robot, now=clock.now_s), {}
     if name == "twin":
-        from robot_rl.sim.twin import Twin
-
-        twin = Twin(robot, scene=scene, clock=clock, seed=seed)
+        twin = _make_twin(robot, clock, scene=scene, seed=seed, task=task, contract=contract)
         return twin, {"lift": lambda _: twin.lift(), "change": lambda value: twin.change(**_changes(value))}
     raise ValueError(f"no driver {name!r}; the choices are {list(DRIVERS)}")
+
+
+def _make_twin(robot: Robot, clock: Clock, *, scene: str, seed: int, task: str, contract: Contract) -> Twin:
+    """Return the twin in a scene, or in the world of a task."""
+    from robot_rl.sim.twin import Twin
+
+    if not task:
+        return Twin(robot, scene=scene, clock=clock, seed=seed)
+    from robot_rl.sim.backends import make_physics
+
+    world: Task = zoo.load("sim", f"tasks/{task}").task()
+    wanted = list(contract.extra.get("objects", ()))
+    if world.robot != robot.name or (wanted and list(world.objects) != wanted):
+        raise ValueError(
+            f"task {task!r} has robot {world.robot!r} and objects {list(world.objects)}; the policy wants robot "
+            f"{robot.name!r} and objects {wanted}"
+        )
+    physics = make_physics(world, num_envs=1, threads=1)
+    return Twin(robot, clock=clock, seed=seed, physics=physics, objects=world.objects)
 
 
 def _changes(text: str) -> Mapping[str, Any]:

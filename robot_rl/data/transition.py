@@ -3,7 +3,7 @@
 Knows: the layout of a row for a contract and a robot.
 Does not know: files (``episodes``), sampling (``replay``), rewards (computed from rows by the task).
 
-Shapes: D observation · A action · J joints (robot order) · K command · F feet.
+Shapes: D observation · A action · J joints (robot order) · K command · F feet · O objects.
 """
 
 from __future__ import annotations
@@ -38,8 +38,15 @@ class Mode(IntEnum):
     TAKEOVER = 4
 
 
+WORKSPACE = ("tool_pos_b", "tool_quat_xyzw", "object_pos_b", "object_quat_xyzw")
+"""Fields of a row that only some contracts have."""
+
+
 def row_dtype(contract: Contract, robot: Robot) -> np.dtype:
-    """Return the packed little-endian layout of one tick. Fields that a robot does not measure hold NaN."""
+    """Return the packed little-endian layout of one tick. Fields that a robot does not measure hold NaN.
+
+    Where the task has objects, or the policy sees the robot's tool, their poses follow the other fields.
+    """
     d, a, k = contract.obs_size, contract.num_actions, len(contract.command.names)
     j, f = len(robot.joints), len(robot.feet)
     return np.dtype(
@@ -74,12 +81,25 @@ def row_dtype(contract: Contract, robot: Robot) -> np.dtype:
             ("infer_s", "<f4"),  # observe + infer
             ("tick_s", "<f4"),  # whole tick, without the wait
             ("late_s", "<f4"),  # how late the tick began
+            *_workspace(contract),
         ]
     )
 
 
+def _workspace(contract: Contract) -> list[tuple[str, str, tuple[int, ...]]]:
+    """Return the fields of an arm's surroundings, base frame; none for a contract without."""
+    objects = len(contract.extra.get("objects", ()))
+    fields: list[tuple[str, str, tuple[int, ...]]] = []
+    if objects or any(term.name.startswith("tool_") for term in contract.obs):
+        fields += [("tool_pos_b", "<f4", (3,)), ("tool_quat_xyzw", "<f4", (4,))]
+    if objects:  # in the order of the contract's ``extra["objects"]``
+        fields += [("object_pos_b", "<f4", (objects, 3)), ("object_quat_xyzw", "<f4", (objects, 4))]
+    return fields
+
+
 def as_state(rows: np.ndarray) -> RobotState:
     """Return rows, shape (...,), as a batched ``RobotState`` whose fields are views of them."""
+    there = rows.dtype.names or ()
     return RobotState(
         stamp_s=rows["stamp_s"],
         joint_pos=rows["joint_pos"],
@@ -93,4 +113,5 @@ def as_state(rows: np.ndarray) -> RobotState:
         foot_contact=rows["foot_contact"],
         base_pos_w=rows["base_pos_w"],
         lin_vel_b=rows["lin_vel_b"],
+        **{name: rows[name] for name in WORKSPACE if name in there},
     )

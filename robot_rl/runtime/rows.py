@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from robot_rl.contract.apply import ActionMap
+from robot_rl.contract.path import ActionPath
 from robot_rl.contract.state import JointTarget, RobotState
-from robot_rl.data.transition import Mode, Who
+from robot_rl.data.transition import WORKSPACE, Mode, Who
 from robot_rl.runtime.recorder import REMEMBERED, Recorder
 from robot_rl.runtime.shield import Reason
 
@@ -64,13 +64,14 @@ class Moment:
 class RowLog:
     """Fills the recorder's rows and keeps track of the running episode. Control thread only."""
 
-    def __init__(self, recorder: Recorder, action_map: ActionMap, *, episode_ticks: int) -> None:
+    def __init__(self, recorder: Recorder, path: ActionPath, *, episode_ticks: int) -> None:
         """Write to ``recorder``; an episode is cut after ``episode_ticks``."""
         self.open = False
         """An episode runs."""
         self.label = 0
         """The operator's label of the running episode."""
-        self._recorder, self._map = recorder, action_map
+        self._recorder, self._path = recorder, path
+        self._maybe = _MAYBE_FIELDS + tuple(name for name in WORKSPACE if name in recorder.fields)
         self._episode_ticks = episode_ticks
         self._ticks = self._policy = 0
 
@@ -123,11 +124,11 @@ class RowLog:
         f["obs"][i] = now.obs
         f["action"][i] = now.action
         f["policy_action"][i] = now.policy_action
-        f["sent_action"][i] = self._map.action(sent, state)
+        f["sent_action"][i] = self._path.action(sent, state)
         f["sent_pos"][i] = sent.pos
         for name in _STATE_FIELDS:
             f[name][i] = getattr(state, name)
-        for name in _MAYBE_FIELDS:
+        for name in self._maybe:
             value = getattr(state, name)
             f[name][i] = np.nan if value is None else value
         f["state_age_s"][i] = now.now_s - state.stamp_s

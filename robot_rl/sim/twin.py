@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ from robot_rl.hardware.driver import damp_target
 from robot_rl.hardware.mirror import Failure
 from robot_rl.hardware.robot import Robot
 from robot_rl.runtime.clock import Clock, WallClock
+from robot_rl.sim.objects import Object, draw_poses
 from robot_rl.sim.physics import Physics, parameter_row
 
 CATCH_UP_S = 0.25
@@ -66,6 +67,7 @@ class Twin:
         estimator: bool = True,
         slow_s: float = 0.05,
         physics: Physics | None = None,
+        objects: Mapping[str, Object] | None = None,
     ) -> None:
         """Prepare the robot in its default pose; ``connect`` starts its time.
 
@@ -81,6 +83,7 @@ class Twin:
             estimator: Whether base position and linear velocity are measured, as by a state estimator.
             slow_s: What a read takes under ``Failure.SLOW``.
             physics: A backend with one copy of ``robot``; MuJoCo on one thread by default.
+            objects: What stands before the robot in ``physics``; put anew at ``connect`` and when it is lifted.
 
         Raises:
             ValueError: ``clock``, ``speed`` or ``physics`` is not usable.
@@ -99,7 +102,7 @@ class Twin:
         elif clock == "wall":
             self._now = WallClock(rate_hz).now_s
         self._speed, self._noise, self._estimator = speed, noise or Noise(), estimator
-        self._slow_s = slow_s
+        self._slow_s, self._objects = slow_s, dict(objects or {})
         self._rng = np.random.default_rng(seed)
         self._asked: deque[Callable[[], None]] = deque()
         self._failures: frozenset[Failure] = frozenset()
@@ -118,6 +121,8 @@ class Twin:
         self._origin_s = 0.0 if self._now is None else self._now()
         self._steps = 0
         self._written_s = self._origin_s
+        if self._objects:
+            self._physics.reset(np.zeros(1, int), self._placed())
         self._apply(damp_target(self.robot))
         self._connected = True
 
@@ -173,7 +178,7 @@ class Twin:
         self._asked.append(lambda: self._set(rows))
 
     def lift(self) -> None:
-        """Put the robot back on its feet where it is, as a person would after a fall."""
+        """Put the robot back on its feet where it is, as a person would after a fall, and its objects before it."""
         self._asked.append(self._lift)
 
     def fail(self, failure: Failure) -> None:
@@ -275,8 +280,15 @@ class Twin:
             if name.startswith("push_"):
                 self._parameters.pop(name, None)
 
+    def _placed(self) -> dict[str, np.ndarray]:
+        """Return new poses of the objects, as ``Physics.reset`` takes them; nothing where there are none."""
+        if not self._objects:
+            return {}
+        pos, quat_xyzw = draw_poses(self._objects, self._rng, 1)
+        return {"object_pos": pos, "object_quat_xyzw": quat_xyzw}
+
     def _lift(self) -> None:
-        state: dict[str, np.ndarray] = {}
+        state = self._placed()
         if self.robot.floating_base:
             now = self._physics.state()
             assert now.base_pos_w is not None, "a simulated floating base has a position"

@@ -35,7 +35,7 @@ def task() -> Task:
             "object_axes": Obs(),
             "tool_to_object": Obs(scale=5.0, noise=0.001),
         },
-        rewards={"lifted": Reward(up, RATE_HZ, recorded=False)},
+        rewards={"lifted": Reward(up, RATE_HZ)},
         dones={"lifted": up, "out_of_reach": m.out_of_reach(0, (0.25, -0.4, -0.1), (0.75, 0.4, 1.0))},
         success=up,
         objects={

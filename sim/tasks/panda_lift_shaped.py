@@ -19,9 +19,9 @@ def task() -> Task:
         sparse,
         name="panda_lift_shaped",
         rewards={
-            "near_cube": Reward(m.near_object(0, scale_m=0.1), 1.0, recorded=False),
-            "height": Reward(m.height(0, 0.5 * lift.CUBE_M, top), 3.0, recorded=False),
-            "lifted": Reward(m.held_above(0, top), 3.0, recorded=False),
+            "near_cube": Reward(m.near_object(0, scale_m=0.1), 1.0),
+            "height": Reward(m.height(0, 0.5 * lift.CUBE_M, top), 3.0),
+            "lifted": Reward(m.held_above(0, top), 3.0),
             "action_rate": Reward(t.action_rate, -0.01),
         },
         dones={"out_of_reach": sparse.dones["out_of_reach"]},

@@ -42,7 +42,7 @@ def task() -> Task:
             "object_pos": Obs(scale=2.0, noise=0.0005),
             "tool_to_object": Obs(scale=5.0, noise=0.0005),
         },
-        rewards={"inserted": Reward(done, RATE_HZ, recorded=False)},
+        rewards={"inserted": Reward(done, RATE_HZ)},
         dones={"inserted": done, "dropped": m.let_go(PEG, within_m=0.05)},
         success=done,
         objects={"peg": peg(), "hole": hole()},

@@ -32,8 +32,8 @@ def task() -> Task:
             "command": Obs(scale=2.0),
         },
         rewards={
-            "near_goal": Reward(m.near_goal(scale_m=0.2), 1.0, recorded=False),
-            "at_goal": Reward(m.at_goal(WITHIN_M), 1.0, recorded=False),
+            "near_goal": Reward(m.near_goal(scale_m=0.2), 1.0),
+            "at_goal": Reward(m.at_goal(WITHIN_M), 1.0),
             "action_rate": Reward(t.action_rate, -0.01),
         },
         dones={},

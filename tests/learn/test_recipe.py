@@ -21,8 +21,8 @@ def test_a_recipe_cuts_its_rollout_into_whole_minibatches(name: str) -> None:
 def test_varying_changes_what_is_named_and_nothing_else() -> None:
     recipe = Recipe(task="t", config=ppo.Config(seed=1, total_steps=10, clip=0.3), num_envs=8)
     other = vary(recipe, seed=0, max_minutes=2.0)
-    assert (other.config.seed, other.config.max_minutes) == (0, 2.0)
     assert isinstance(other.config, ppo.Config)
+    assert (other.config.seed, other.config.max_minutes) == (0, 2.0)
     assert (other.config.total_steps, other.config.clip, other.num_envs) == (10, 0.3, 8)
     assert vary(recipe) == recipe
 
