@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from robot_rl.contract.apply import ActionMap, Observer
+from robot_rl.contract.box import KEY, box_of
 from robot_rl.contract.sample import sample_states
 from robot_rl.contract.spec import Contract, Floats
 from robot_rl.contract.vectors import split
@@ -100,6 +101,7 @@ def check_robot(contract: Contract, robot: Body, *, rate_hz: float | None = None
         findings += [
             *_limits(contract, robot),
             _action_range(contract, robot),
+            *_action_box(contract),
             _default_pose(contract, robot),
             _gains(contract, robot),
             _observation(contract, robot),
@@ -185,6 +187,19 @@ def _action_range(contract: Contract, robot: Body) -> Finding:
     reach = [j for j, e, a, b in bounds if e[0] < a - 1e-9 or e[1] > b + 1e-9]
     message = f"extreme actions pass the limits of {', '.join(reach)}; the shield clips them" if reach else ""
     return Finding(name, *values, WARN if reach else OK, message)
+
+
+def _action_box(contract: Contract) -> list[Finding]:
+    """What the learner assumed of the raw actions, where it tells that; a word only where the robot will hold them."""
+    name = "action box"
+    try:
+        box = box_of(contract)
+    except ValueError as error:
+        return [Finding(name, str(contract.extra.get(KEY)), "", ERROR, str(error))]
+    if box is None:
+        return []
+    held = "" if box.hold_margin is None else f"actions are held within {box.half_width + box.hold_margin:g}"
+    return [Finding(name, f"±{box.half_width:g}", f"±{max(map(abs, contract.action.clip)):g}", OK, held)]
 
 
 def _default_pose(contract: Contract, robot: Body) -> Finding:

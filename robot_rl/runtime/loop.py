@@ -142,9 +142,8 @@ class ControlLoop:
         self._zero_action = np.zeros(contract.num_actions, np.float32)
         self._last_action = self._policy_action = self._zero_action
         self._obs = np.zeros(contract.obs_size, np.float32)
-        self._tick = self._faults = 0
-        self._infer_s = 0.0
-        self._why = ""
+        self._tick = self._faults = self._beyond = 0
+        self._infer_s, self._why = 0.0, ""
         self._command_timeout_s = robot.safety.command_timeout_s
         episode_ticks = max(2, round(config.episode_s / clock.period_s))
         if recorder is not None and self.explorer is not None:
@@ -162,7 +161,7 @@ class ControlLoop:
         target = self._target(action, state, mode, now_s)
         target, found = self.shield.limit(state, target, self._sent, dt_s=self.clock.period_s, now_s=now_s)
         sent, link = self._write(target, link)
-        reasons = int(found) | link
+        reasons = int(found) | link | self._beyond
         self._faults = self._watch(mode, who, reasons)
         self._sent = sent
         if not reasons & _NO_TARGET:  # what is not finite must not come back as an observation
@@ -283,6 +282,7 @@ class ControlLoop:
 
     def _act(self, state: RobotState, mode: Mode) -> tuple[np.ndarray, Who]:
         """Return the raw action of whoever drives, shape (A,), and who that is."""
+        self._beyond = 0
         if mode not in DRIVING:
             if self._rows is not None and self._rows.open:  # the last row of an episode shows where it led
                 self._observe(state)
@@ -293,12 +293,12 @@ class ControlLoop:
         self._policy_action = live.infer(self._obs, self.explorer and self.explorer(live, self._tick))
         self._infer_s = time.perf_counter() - begin
         self.swap.shadow(self._obs)
+        wish = self.probe(self._policy_action)
+        if live.box is not None:
+            wish, beyond = live.box.hold(wish)
+            self._beyond = int(Reason.BEYOND_BOX) if beyond and mode is Mode.POLICY else 0
         return self.takeover.blend(
-            self.probe(self._policy_action),
-            self.requests.human_now,
-            engaged=mode is Mode.TAKEOVER,
-            tick=self._tick,
-            why=self._why,
+            wish, self.requests.human_now, engaged=mode is Mode.TAKEOVER, tick=self._tick, why=self._why
         )
 
     def _observe(self, state: RobotState) -> None:

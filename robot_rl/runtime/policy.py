@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
+from robot_rl.contract.box import Box, box_of
 from robot_rl.contract.check import check_robot, refuse
 from robot_rl.contract.exploration import EXPLORATION, Exploration
 from robot_rl.contract.golden import INPUT, OUTPUT, Bundle, read_bundle, replay_golden
@@ -42,6 +43,8 @@ class Policy:
         contract = bundle.contract
         self.bundle = bundle
         self.contract: Contract = contract
+        self.box: Box | None = box_of(contract)
+        """The actions that its learner assumed; None where it told none."""
         self.path: Path = bundle.path
         self.fingerprint = int(bundle.file_sha256[:16], 16)
         """First 8 bytes of the file's SHA-256, as rows carry it."""

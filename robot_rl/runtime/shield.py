@@ -51,6 +51,9 @@ class Reason(IntFlag):
     RATE_LIMITED = 1 << 8
     EFFORT_CLIPPED = 1 << 9
     GAIN_CLIPPED = 1 << 10
+    BEYOND_BOX = 1 << 11
+    """The policy's raw action lay beyond the box that its learner assumed (``robot_rl.contract.box``); said, and acted
+    on only where the contract says so."""
     COMMANDER_LOST = 1 << 16
     """The human, or the source of commands, fell silent for ``command_timeout_s``."""
     ESTOP = 1 << 17

@@ -1,4 +1,4 @@
-"""From raw actions to joint targets: two scales, a low-pass, limits; one robot is a row of a batch; and the way back."""
+"""From raw actions to joint targets: two scales, a low-pass, limits; one robot is a row of a batch; the way back."""
 
 from __future__ import annotations
 
