@@ -221,6 +221,8 @@ def as_batch(agent: Agent, rollout: Rollout, cfg: Config) -> dict[str, Tensor]:
         batch |= symmetry.images(agent.mirror, rollout, cfg.actor_obs, agent.actor.norm, agent.critic.norm)
     require_finite(batch)
     batch["log_prob"] = gsde.log_prob(batch["u"], batch["mean"], batch["std"])
+    if agent.mirror is not None and cfg.symmetry in ("augment", "both") and cfg.exploration == "gsde":
+        batch |= symmetry.law_of_images(batch, agent.mirror, agent.actor)
     return batch
 
 
