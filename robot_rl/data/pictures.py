@@ -16,7 +16,7 @@ Shapes: N streams · B batch · U updates · H height · W width · C colours, o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -120,6 +120,19 @@ class PictureReplay:
         """Return the pictures at ``places``, any shape: (..., H, W, C), fresh."""
         return self.pictures.take(np.asarray(places, np.int64), 0)
 
+    def with_pictures(self, become: Callable[[np.ndarray], np.ndarray]) -> PictureReplay:
+        """Return the same transitions with ``become``, (n, H, W, C) to (n, ...), of each picture, a few at a time."""
+        first = become(self.pictures[:1])
+        rows, streams = self.rows, len(self._now)
+        other = PictureReplay(
+            rows.capacity, rows.columns["obs"] - 1, rows.columns["action"], first.shape[1:], streams=streams,
+            dtype=first.dtype,
+        )  # fmt: skip
+        state = self.state_dict()
+        chunks = [become(state["pictures"][at : at + 64]) for at in range(0, self._used, 64)]
+        other.load_state_dict(state | {"pictures": np.concatenate(chunks or [first[:0]])})
+        return other
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything, as a tree for ``checkpoint.save``."""
         return {
@@ -134,7 +147,7 @@ class PictureReplay:
         Raises:
             ValueError: It is of other pictures, streams or rows.
         """
-        pictures, now = np.asarray(state["pictures"]), np.array(state["now"])
+        pictures, now = np.asarray(state["pictures"]), np.asarray(state["now"]).copy()
         kind = self.pictures.shape[1:], self.pictures.dtype, len(self._now)
         found = pictures.shape[1:], pictures.dtype, len(now)
         if kind != found:
@@ -143,8 +156,8 @@ class PictureReplay:
         self._used = len(pictures)
         self.pictures[: self._used] = pictures
         self._free = [int(place) for place in state["free"]]
-        self._now, self._newest = now, np.array(state["newest"])
-        self._ended = np.array(state["ended"])
+        self._now, self._newest = now, np.asarray(state["newest"]).copy()
+        self._ended = np.asarray(state["ended"]).copy()
 
     def _upcoming(self, n: int) -> np.ndarray:
         """Return the places that the next n pictures will get."""

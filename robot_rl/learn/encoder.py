@@ -8,8 +8,9 @@ channel answers (Levine et al. 2016, arXiv 1504.00702, spatial softmax). All end
 Shifts: pad by replication, crop at random (Kostrikov et al. 2021, arXiv 2004.13649, DrQ); whole pixels, one for each
 picture, all cameras of it alike.
 
-What is fast on a CPU (``robot-rl bench pixels part=encoder``): channels last, float32, strides from the first layer on.
-bfloat16 under autocast takes ten times as long backwards where the CPU has no bfloat16 products.
+What is fast on a CPU (``robot-rl bench pixels``): channels last, float32, strides from the first layer on. bfloat16
+under autocast takes ten times as long backwards where the CPU has no bfloat16 products. Only the pictures are channels
+last: weights that are, too, gain nothing, and lie in another order than their averages in Adam after a checkpoint.
 
 Knows: uint8 pictures, weights. Does not know: losses, replay, cameras.
 
@@ -89,11 +90,10 @@ class Encoder(nn.Module):
             width_in = self.head(torch.zeros(1, channels, *places)).shape[-1]
         self.bottleneck = _initialised(nn.Linear(width_in, cfg.features), 1.0, generator)
         self.norm = nn.LayerNorm(cfg.features)
-        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Return features (B, F) of uint8 pictures (B, H, W, C)."""
-        return self.compress(self.see(pictures))
+        """Return features (B, F) of uint8 pictures (B, H, W, C), or of what ``see`` made of them, (B, K, H', W')."""
+        return self.compress(self.see(pictures) if pictures.dtype == torch.uint8 else pictures.float())
 
     def see(self, pictures: Tensor) -> Tensor:
         """Return what the trunk makes of uint8 pictures (B, H, W, C), (B, K, H', W'); a frozen one records no graph."""
