@@ -117,3 +117,27 @@ def what_cannot_see_is_refused() -> None:
 
     with pytest.raises(ValueError, match=r"cameras \['front', 'wrist'\] are asked for, which physics Blind cannot"):
         World(task, Blind(), seed=0)  # pyright: ignore[reportArgumentType]
+
+
+def demonstrations_keep_the_pictures_of_their_transitions() -> None:
+    """Acted out again by the same expert from the same seed, every transition shows what was seen."""
+    from robot_rl.data.pictures import side_by_side
+    from robot_rl.sim.demonstrations import demonstrate
+    from robot_rl.sim.expert import load_expert
+
+    task = dataclasses.replace(zoo.load("sim", "tasks/panda_lift_pixels").task(), cameras=(WRIST,))
+    shown = demonstrate(task, "panda_lift", episodes=2, seed=3, num_envs=1)
+    assert shown.pictures is not None and len(shown.pictures) == len(shown.replay) > 10
+    numbers = shown.pictures.rows.split(shown.pictures.rows.rows[: len(shown.pictures)])
+    plain = shown.replay.split(shown.replay.rows[: len(shown.replay)])
+    world = make(task, 1)
+    act, obs = load_expert("panda_lift", world.contract, world.robot), world.reset()
+    for i in range(len(shown.pictures)):
+        for name in ("obs", "next_obs"):
+            assert np.array_equal(numbers[name][i, :-1], plain[name][i])
+        step = world.step(np.clip(act(world.state), -1, 1))
+        for name, seen in (("obs", obs), ("next_obs", step.next_obs)):
+            assert np.array_equal(numbers[name][i, :-1], seen["policy"][0])
+            assert np.array_equal(shown.pictures.at(numbers[name][i, -1:]), side_by_side(seen))
+        obs = step.obs
+    assert not set(task.obs) & {"object_pos", "object_axes", "tool_to_object"}

@@ -18,6 +18,7 @@ CASES = (
     "the_same_seed_gives_the_same_pictures_and_a_restored_world_goes_on",
     "a_contract_carries_the_cameras_and_a_policys_own_are_rendered",
     "what_cannot_see_is_refused",
+    "demonstrations_keep_the_pictures_of_their_transitions",
 )
 
 
