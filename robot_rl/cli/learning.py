@@ -7,12 +7,16 @@ Does not know: worlds, how the algorithms learn.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import numpy as np
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from robot_rl.contract.spec import Contract
     from robot_rl.data.replay import Replay
     from robot_rl.hardware.symmetry import Reflections
     from robot_rl.learn.env import VecEnv
@@ -54,6 +58,8 @@ def learn(
     ``teacher`` is the checkpoint that a student learns from, ``prior`` what others did.
     """
     from robot_rl.learn import (
+        aprl,
+        aprl_loop,
         distill,
         distill_loop,
         imitation_loop,
@@ -81,6 +87,8 @@ def learn(
         assert prior is not None, "IQL has data"
         offline_online.train(cfg, world, prior, out, resume=resume, progress=progress)
         return load_learnt(find_checkpoint(out)[1])
+    if isinstance(cfg, aprl.Config):
+        return cast("Learnt", aprl_loop.train(cfg, world, out, resume=resume, watch=speed_of(world), progress=progress))
     assert teacher is not None, "a student has a teacher"
     master = distill.load_teacher(teacher, {**world.obs_sizes, "action": world.num_actions}, ranks.device)
     if isinstance(cfg, distill.Config):
@@ -91,19 +99,36 @@ def learn(
     return imitation_loop.train(cfg, world, out, boss, resume=resume, progress=progress)
 
 
+def speed_of(world: VecEnv) -> Callable[[], dict[str, float]]:
+    """Return what says how fast the robots of a simulated world go ahead [m/s], or nothing where they stand fast."""
+    from robot_rl.sim.env import Env
+
+    if not isinstance(world, Env) or not world.robot.floating_base:
+        return dict
+    return lambda: {"speed": float(np.mean(world.world.state.lin_vel_b[..., 0]))}  # type: ignore[index]  # it floats
+
+
+def contract_of(learnt: Learnt, contract: Contract) -> Contract:
+    """Return the contract of an exported policy: the task's, and what the learner assumed beyond it."""
+    from robot_rl.contract.box import with_box
+    from robot_rl.learn import aprl
+
+    return with_box(contract, learnt.box) if isinstance(learnt, aprl.Grown) else contract
+
+
 def load_learnt(path: Path) -> Learnt:
     """Read the policy of a checkpoint, whichever algorithm wrote it.
 
     Raises:
         ValueError: The file is no whole checkpoint, or of no known algorithm.
     """
-    from robot_rl.learn import checkpoint, distill, imitation, iql, ppo, rlif, rlpd_file
+    from robot_rl.learn import aprl, checkpoint, distill, imitation, iql, ppo, rlif, rlpd_file
     from robot_rl.learn.recipe import ALGORITHMS
 
     tree = checkpoint.load(path)
     readers = {
         "ppo": ppo.unpack, "distill": distill.unpack, "rlif": rlif.unpack, "imitation": imitation.unpack,
-        "rlpd": rlpd_file.unpack, "iql": iql.unpack,
+        "rlpd": rlpd_file.unpack, "iql": iql.unpack, "aprl": aprl.unpack,
     }  # fmt: skip
     unpack = readers.get(str(tree.get("algorithm")))
     if unpack is None:

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robot_rl.contract.box import Box
 from robot_rl.data.replay import Replay
 from robot_rl.learn import checkpoint, rlpd
 from robot_rl.learn.agent import Agent
@@ -126,9 +127,10 @@ class Grown:
         """The box in force."""
         return reach(self.cfg.growth, self.ramp, self.steps)
 
-    def assumptions(self) -> dict[str, Any]:
-        """Return what a robot is told of the box, for ``Contract.extra``."""
-        return {"action_box": {"half_width": self.half_width, "hold_margin": self.cfg.hold_margin}}
+    @property
+    def box(self) -> Box:
+        """What a robot is told of it, for ``robot_rl.contract.box.with_box``."""
+        return Box(self.half_width, self.cfg.hold_margin)
 
 
 def make_grown(cfg: Config, sizes: Mapping[str, int]) -> Grown:

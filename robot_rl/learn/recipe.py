@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from robot_rl.learn import distill, imitation, offline_online, ppo, rlif, rlpd
+from robot_rl.learn import aprl, distill, imitation, offline_online, ppo, rlif, rlpd
 
 ALGORITHMS: dict[str, type] = {
     "ppo": ppo.Config,
@@ -20,10 +20,13 @@ ALGORITHMS: dict[str, type] = {
     "imitation": imitation.Config,
     "rlpd": rlpd.Config,
     "iql": offline_online.Config,
+    "aprl": aprl.Config,
 }
 """What ``Recipe.algorithm`` may be, and the settings that it takes."""
 WITH_PRIOR = ("rlpd", "iql")
 """Algorithms that learn from transitions of others."""
+REWARDS = ("task", "sparse")
+"""What ``Recipe.reward`` may be, beside the file of a judge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,9 @@ class Recipe:
 
     task: str
     """Name of the task in ``sim/tasks``."""
-    config: ppo.Config | distill.Config | rlif.Config | imitation.Config | rlpd.Config | offline_online.Config
+    config: (
+        ppo.Config | distill.Config | rlif.Config | imitation.Config | rlpd.Config | offline_online.Config | aprl.Config
+    )
     """Settings of the algorithm."""
     algorithm: str = "ppo"
     """One of ``ALGORITHMS``."""
@@ -69,6 +74,8 @@ class Recipe:
     """Backend of the physics."""
     prior: Prior | None = None
     """rlpd, iql: transitions of others to learn from."""
+    reward: str = "task"
+    """``task``: its own, dense or sparse; ``sparse``: 1 where it calls itself solved; or a judge's ``.onnx`` file."""
 
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
@@ -78,6 +85,8 @@ class Recipe:
             raise ValueError(f"algorithm {self.algorithm!r} takes a {kind.__module__}.Config, not {self.config!r}")
         if self.num_envs < 1:
             raise ValueError(f"recipe: num_envs is {self.num_envs}; it must be at least 1")
+        if self.reward not in REWARDS and not self.reward.endswith(".onnx"):
+            raise ValueError(f"no reward {self.reward!r}; the choices are {REWARDS} and a judge's .onnx file")
         if self.prior is not None and self.algorithm not in WITH_PRIOR:
             raise ValueError(f"algorithm {self.algorithm!r} learns from no prior data; the choices are {WITH_PRIOR}")
 
@@ -92,6 +101,7 @@ def vary(
     exploration: str | None = None,
     memory: str | None = None,
     symmetry: str | None = None,
+    reward: str | None = None,
 ) -> Recipe:
     """Return ``recipe`` with the given numbers in place of its own; None keeps them.
 
@@ -107,4 +117,5 @@ def vary(
     if strange:
         raise ValueError(f"algorithm {recipe.algorithm!r} has no setting {strange}; leave it to the recipe")
     config = dataclasses.replace(recipe.config, **given)
-    return dataclasses.replace(recipe, config=config, num_envs=recipe.num_envs if num_envs is None else num_envs)
+    num_envs = recipe.num_envs if num_envs is None else num_envs
+    return dataclasses.replace(recipe, config=config, num_envs=num_envs, reward=reward or recipe.reward)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -227,7 +228,7 @@ def test_random_actions_fill_the_box_and_now_and_then_a_wider_one() -> None:
         ({"hold_margin": -0.1}, "hold_margin is -0.1"),
     ],
 )
-def test_impossible_settings_are_named(change: dict, word: str) -> None:
+def test_impossible_settings_are_named(change: dict[str, Any], word: str) -> None:
     with pytest.raises(ValueError, match=word):
         replace(TINY, **change)
     with pytest.raises(ValueError, match=r"low is 0\.9 and high 0\.5"):
