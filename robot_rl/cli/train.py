@@ -26,6 +26,7 @@ from robot_rl.cli.learning import (
     RUN_FILE,
     Learnt,
     check_teacher,
+    contract_of,
     find_teacher,
     learn,
     load_learnt,
@@ -292,7 +293,7 @@ def export_agent(agent: Learnt, env: Env, about: dict[str, Any], path: Path) -> 
     )
     export_policy(
         actor,
-        env.contract,
+        contract_of(agent, env.contract),
         path,
         provenance=provenance,
         joints=env.robot.joints,
