@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from robot_rl.contract.spec import Contract
     from robot_rl.data.replay import Replay
     from robot_rl.hardware.symmetry import Reflections
+    from robot_rl.learn import distill, imitation, rlif
     from robot_rl.learn.env import VecEnv
     from robot_rl.learn.ranks import Ranks
     from robot_rl.learn.recipe import Recipe
     from robot_rl.sim.task import Task
+
+    Student = distill.Config | rlif.Config | imitation.Config
 
 RUN_FILE = "run.json"
 
@@ -57,21 +60,7 @@ def learn(
 
     ``teacher`` is the checkpoint that a student learns from, ``prior`` what others did.
     """
-    from robot_rl.learn import (
-        aprl,
-        aprl_loop,
-        distill,
-        distill_loop,
-        imitation_loop,
-        offline_online,
-        ppo,
-        ppo_loop,
-        rlif,
-        rlif_loop,
-        rlpd,
-        rlpd_loop,
-    )
-    from robot_rl.learn.overseer import Overseer
+    from robot_rl.learn import aprl, aprl_loop, offline_online, ppo, ppo_loop, rlpd, rlpd_loop
 
     cfg = recipe.config
     if isinstance(cfg, ppo.Config):
@@ -90,7 +79,17 @@ def learn(
     if isinstance(cfg, aprl.Config):
         return cast("Learnt", aprl_loop.train(cfg, world, out, resume=resume, watch=speed_of(world), progress=progress))
     assert teacher is not None, "a student has a teacher"
-    master = distill.load_teacher(teacher, {**world.obs_sizes, "action": world.num_actions}, ranks.device)
+    return _learn_from(teacher, cfg, world, out, device=ranks.device, resume=resume, progress=progress)
+
+
+def _learn_from(
+    teacher: Path, cfg: Student, world: VecEnv, out: Path, *, device: str, resume: bool, progress: bool
+) -> Learnt:
+    """Let a student learn from the policy of the checkpoint ``teacher``, which says what it would do or takes over."""
+    from robot_rl.learn import distill, distill_loop, imitation_loop, rlif, rlif_loop
+    from robot_rl.learn.overseer import Overseer
+
+    master = distill.load_teacher(teacher, {**world.obs_sizes, "action": world.num_actions}, device)
     if isinstance(cfg, distill.Config):
         return distill_loop.train(cfg, world, out, master, resume=resume, progress=progress)
     boss = Overseer(cfg.strategy, world.num_envs, expert=master.label, seed=cfg.seed)
