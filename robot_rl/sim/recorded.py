@@ -33,6 +33,19 @@ def make_reward(task: Task, contract: Contract, robot: Robot) -> Callable[[np.nd
     return reward
 
 
+def recorded_success(task: Task, contract: Contract, robot: Robot, rows: np.ndarray) -> np.ndarray:
+    """Return whether the task calls each of ``rows`` (n,) solved, bool (n,).
+
+    Raises:
+        ValueError: The task has no term of success.
+    """
+    if task.success is None:
+        raise ValueError(f"task {task.name!r} has no success term")
+    state = _state(rows, joint_indices(contract, robot.joints))
+    outcome = Outcome(state, state, rows["action"].astype(np.float64), 1.0 / contract.rate_hz, contract)
+    return np.asarray(task.success(outcome)) > 0.5
+
+
 def measured_terms(task: Task, contract: Contract, robot: Robot, rows: np.ndarray) -> tuple[str, ...]:
     """Return the names of the task's privileged terms that ``rows`` (n,) hold numbers for, every one finite."""
     order = joint_indices(contract, robot.joints)
