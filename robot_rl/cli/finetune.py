@@ -67,6 +67,9 @@ class Args:
     """Ignore what was recorded before an event of this name, e.g. explore; the recipe's own by default."""
     seed: int | None = None
     """Of networks and minibatches; the recipe's own by default."""
+    reward: str | None = None
+    """task, intervention, operator (labels given by keys or by run --judge), or a judge's .onnx file; the recipe's own
+    by default."""
     progress: bool = True
     """Show progress on the terminal."""
 
@@ -123,7 +126,7 @@ def vary(tuning: object, args: Args) -> FineTuning:
         cfg = dataclasses.replace(cfg, rlpd=dataclasses.replace(cfg.rlpd, seed=args.seed))
     wanted = {name: getattr(args, name) for name in ("max_minutes", "max_updates", "updates_per_s", "start_event")}
     cfg = dataclasses.replace(cfg, **{name: value for name, value in wanted.items() if value is not None})
-    return dataclasses.replace(tuning, config=cfg)
+    return dataclasses.replace(tuning, config=cfg, reward=args.reward or tuning.reward)
 
 
 def first_rows(store: Path, bundle: Bundle, *, stop: Callable[[], bool]) -> np.ndarray | None:
@@ -143,11 +146,17 @@ def first_rows(store: Path, bundle: Bundle, *, stop: Callable[[], bool]) -> np.n
 
 
 def _reward(tuning: FineTuning, task: Task, bundle: Bundle, robot: Robot) -> Reward:
+    from robot_rl.contract.judge import Judge
     from robot_rl.data.interventions import intervention_reward
+    from robot_rl.data.rewards import judged_reward, operator_reward
     from robot_rl.sim.recorded import make_reward
 
     if tuning.reward == "intervention":
         return intervention_reward(tuning.labelling)
+    if tuning.reward == "operator":
+        return operator_reward()
+    if tuning.reward != "task":
+        return judged_reward(Judge(Path(tuning.reward)), bundle.contract)
     return make_reward(task, bundle.contract, robot)
 
 

@@ -16,34 +16,26 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from robot_rl import zoo
-from robot_rl.contract.golden import read_bundle
+from robot_rl.cli.robot_site import DRIVERS, Site, load, make_site
 from robot_rl.data.blocks import Compactor
-from robot_rl.data.episodes import EpisodeWriter
-from robot_rl.hardware.driver import Driver
-from robot_rl.hardware.mirror import MirrorDriver
-from robot_rl.hardware.robot import Robot, load_robot
 from robot_rl.runtime import run as runner
-from robot_rl.runtime.clock import Clock, SimClock, WallClock
 from robot_rl.runtime.explorer import Explorer
 from robot_rl.runtime.loop import ControlLoop, LoopConfig
 from robot_rl.runtime.modes import Request
 from robot_rl.runtime.policy import Policy
-from robot_rl.runtime.recorder import Recorder
 
 if TYPE_CHECKING:
-    from robot_rl.contract.spec import Contract
-    from robot_rl.sim.task import Task
-    from robot_rl.sim.twin import Twin
+    from robot_rl.runtime.verdict import Verdict
     from robot_rl.wire.messages import PolicyEvent
 
-DRIVERS = ("twin", "mirror", "hardware")
+__all__ = ["DRIVERS", "Args", "Site", "load", "make_site", "run"]
+
 STATUS_LINE_S = 0.5
 
 
@@ -89,17 +81,10 @@ class Args:
     """Seed of that noise, by default --seed; with the record's observations and ticks it repeats every action."""
     explore_every: int | None = None
     """Ticks between two draws of that noise; as in training by default."""
+    judge: Path | None = None
+    """A judge of success, which looks at the robot's state a few times a second and labels episodes."""
     json: bool = False
     """Print one JSON object per event, and one at the end, instead of a status line."""
-
-
-@dataclass(slots=True)
-class Site:
-    """A robot that is ready to run: the loop and what may be asked of this driver beyond it."""
-
-    loop: ControlLoop
-    handlers: dict[str, Callable[[str], None]] = field(default_factory=dict)
-    """More kinds of request: ``lift`` and ``change`` of a twin."""
 
 
 def run(args: Args) -> int:
@@ -120,20 +105,33 @@ def run(args: Args) -> int:
     )  # fmt: skip
     out = _Printer(site.loop, as_json=args.json)
     compactor = None if args.record is None else Compactor(args.record)
+    verdict = _verdict(args.judge, site.loop)
     station = Station(site.loop, transport, stamped_command=args.stamped, handlers=site.handlers, on_event=out.event)
     try:
         station.start()
+        if verdict is not None:
+            verdict.start()
         out.start(f"{robot.title}: {policy.path} on {args.driver} over {args.wire}{_exploring(site.loop)}")
         if args.start == "policy":
             threading.Thread(target=_stand_and_go, args=(site.loop, stop), name="starter", daemon=True).start()
         runner.run(site.loop, _until(site.loop, stop, args.duration_s), priority=args.priority)
     finally:
+        if verdict is not None:
+            verdict.close()
         station.close()
         transport.close()
         if compactor is not None:
             compactor.close()
         out.close()
     return 0
+
+
+def _verdict(path: Path | None, loop: ControlLoop) -> Verdict | None:
+    from robot_rl.contract.judge import Judge
+    from robot_rl.runtime.verdict import Verdict, look_at_state
+
+    judge = None if path is None else Judge(path)
+    return None if judge is None else Verdict(loop, judge, look_at_state(loop, judge))
 
 
 def _loop_config(args: Args, policy: Policy) -> LoopConfig:
@@ -150,98 +148,6 @@ def _loop_config(args: Args, policy: Policy) -> LoopConfig:
     elif args.explore_seed is not None or args.explore_every is not None:
         raise ValueError("--explore-seed and --explore-every say how to explore; add --explore to do it")
     return config
-
-
-def load(policy: str, robot: str = "") -> tuple[Robot, Policy]:
-    """Return the robot and the policy, checked against it and warmed up.
-
-    Args:
-        policy: A file, or the name of a released policy.
-        robot: Name of a robot; the policy's own where empty.
-
-    Raises:
-        ValueError: No such robot or policy, or the exact reason why the policy must not drive it.
-        FileNotFoundError: There is no such file.
-    """
-    path = Path(policy)
-    if path.suffix != ".onnx" and not path.exists():
-        path = zoo.find("policies", f"released/{policy}")
-    body = load_robot(robot or read_bundle(path).contract.robot)
-    return body, Policy.load(path, body)
-
-
-def make_site(
-    policy: Policy,
-    robot: Robot,
-    *,
-    driver: str = "twin",
-    record: Path | None = None,
-    config: LoopConfig | None = None,
-    speed: float = 1.0,
-    scene: str = "flat",
-    seed: int = 0,
-    task: str = "",
-) -> Site:
-    """Join a loaded policy, a driver, a clock and a recorder to a loop that is ready to run.
-
-    Raises:
-        ValueError: There is no such driver or task, the task is of another robot or other objects than the policy's,
-            the real robot cannot run at another speed, or the policy cannot explore.
-    """
-    rate_hz = policy.contract.rate_hz
-    if policy.contract.extra.get("objects"):
-        task = task or policy.contract.task
-    if driver == "hardware" and speed != 1.0:
-        raise ValueError(f"speed is {speed}; a real robot runs at 1")
-    clock: Clock = WallClock(rate_hz) if speed == 1.0 else SimClock(rate_hz, speed=speed)
-    body, handlers = _make_driver(driver, robot, clock, scene=scene, seed=seed, task=task, contract=policy.contract)
-    recorder = None
-    if record is not None:
-        store = EpisodeWriter(record, policy.contract, robot, policies=(policy.bundle.file_sha256,))
-        recorder = Recorder(store, policy.contract, robot)
-    return Site(ControlLoop(body, policy, clock, recorder, config=config), handlers)
-
-
-def _make_driver(
-    name: str, robot: Robot, clock: Clock, *, scene: str, seed: int, task: str, contract: Contract
-) -> tuple[Driver, dict[str, Callable[[str], None]]]:
-    if name == "mirror":
-        return MirrorDriver(robot, now=clock.now_s), {}
-    if name == "hardware":
-        return zoo.load("hardware", f"{robot.name}/driver").make_driver(robot, now=clock.now_s), {}
-    if name == "twin":
-        twin = _make_twin(robot, clock, scene=scene, seed=seed, task=task, contract=contract)
-        return twin, {"lift": lambda _: twin.lift(), "change": lambda value: twin.change(**_changes(value))}
-    raise ValueError(f"no driver {name!r}; the choices are {list(DRIVERS)}")
-
-
-def _make_twin(robot: Robot, clock: Clock, *, scene: str, seed: int, task: str, contract: Contract) -> Twin:
-    """Return the twin in a scene, or in the world of a task."""
-    from robot_rl.sim.twin import Twin
-
-    if not task:
-        return Twin(robot, scene=scene, clock=clock, seed=seed)
-    from robot_rl.sim.backends import make_physics
-
-    world: Task = zoo.load("sim", f"tasks/{task}").task()
-    wanted = list(contract.extra.get("objects", ()))
-    if world.robot != robot.name or (wanted and list(world.objects) != wanted):
-        raise ValueError(
-            f"task {task!r} has robot {world.robot!r} and objects {list(world.objects)}; the policy wants robot "
-            f"{robot.name!r} and objects {wanted}"
-        )
-    physics = make_physics(world, num_envs=1, threads=1)
-    return Twin(robot, clock=clock, seed=seed, physics=physics, objects=world.objects)
-
-
-def _changes(text: str) -> Mapping[str, Any]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f'change wants a JSON object such as {{"friction": 0.3}}; got {text!r}: {error}') from error
-    if not isinstance(value, dict):
-        raise ValueError(f'change wants a JSON object such as {{"friction": 0.3}}; got {text!r}')
-    return value
 
 
 def _exploring(loop: ControlLoop) -> str:

@@ -47,6 +47,10 @@ class Config:
     """Newest transitions kept."""
 
 
+REWARDS = ("task", "intervention", "operator")
+"""What ``FineTuning.reward`` may be, beside the file of a judge."""
+
+
 @dataclass(frozen=True, slots=True)
 class FineTuning:
     """A recipe for fine-tuning: what ``policies/recipes/<name>.py`` returns."""
@@ -55,13 +59,14 @@ class FineTuning:
     """Name of the task in ``sim/tasks`` that the policy was trained for."""
     config: Config
     reward: str = "task"
-    """``task``: the task's own; ``intervention``: what a person's take-overs cost (RLIF)."""
+    """``task``: the task's own, dense or sparse; ``intervention``: what a person's take-overs cost (RLIF);
+    ``operator``: the labels that a person's keys, or a judge beside the policy, gave; or a judge's ``.onnx`` file."""
     labelling: Labelling = RLIF
     """intervention: the rules."""
 
     def __post_init__(self) -> None:
-        if self.reward not in ("task", "intervention"):
-            raise ValueError(f"no reward {self.reward!r}; the choices are ('task', 'intervention')")
+        if self.reward not in REWARDS and not self.reward.endswith(".onnx"):
+            raise ValueError(f"no reward {self.reward!r}; the choices are {REWARDS} and a judge's .onnx file")
         if self.labelling.blame_window != 1 or not self.labelling.store_takeover_steps:
             raise ValueError(
                 f"fine-tuning: labelling is {self.labelling}; a step is judged with the next alone (blame_window 1) "
