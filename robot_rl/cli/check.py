@@ -20,6 +20,7 @@ from rich.text import Text
 from robot_rl import zoo
 from robot_rl.contract.check import ERROR, OK, WARN, Finding, check_robot
 from robot_rl.contract.golden import Bundle, read_bundle
+from robot_rl.contract.sight import shown
 from robot_rl.hardware.robot import Robot, load_robot
 
 REFUSED = 1
@@ -99,8 +100,8 @@ def _network(bundle: Bundle) -> Finding:
         return Finding("network", steps, here, ERROR, _reason(error, bundle.path))
     golden = bundle.golden
     worst = max(
-        float(np.max(np.abs(policy.infer(obs) - action)))
-        for obs, action in zip(golden.obs.astype(np.float32), golden.actions, strict=True)
+        float(np.max(np.abs(policy.infer(obs, **shown(bundle.contract.images, step)) - action)))
+        for step, (obs, action) in enumerate(zip(golden.obs.astype(np.float32), golden.actions, strict=True))
     )
     return Finding("network", steps, here, OK, f"largest difference {worst:.1e}")
 

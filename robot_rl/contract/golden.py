@@ -27,6 +27,7 @@ from robot_rl.contract.exploration import EXPLORATION, KEY_EXPLORATION, Explorat
 from robot_rl.contract.memory import Memory, of_network, read_memory
 from robot_rl.contract.model_file import ModelFile, read_model_file
 from robot_rl.contract.path import targets_in_turn
+from robot_rl.contract.sight import shown
 from robot_rl.contract.spec import SCHEMA, Contract
 from robot_rl.contract.state import JointTarget, RobotState
 from robot_rl.contract.vectors import (
@@ -61,7 +62,8 @@ _TARGET_FIELDS = tuple(f.name for f in dataclasses.fields(JointTarget))
 
 Infer = Callable[..., NDArray[np.floating[Any]]]
 """Maps one observation, (1, D) float32, to the action, A numbers in any shape; a policy that explores also maps an
-observation and an exploration matrix, (F, A) float32. Where the policy has a memory, it goes on from call to call."""
+observation and an exploration matrix, (F, A) float32. Where the policy has a memory, it goes on from call to call;
+where the contract names cameras, it is also given ``pictures``, see ``sight``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,7 @@ def check_shapes(model: ModelFile, contract: Contract) -> None:
     """
     size = contract.num_actions * contract.chunk
     wanted: dict[str, tuple[int, ...]] = {INPUT: (1, contract.obs_size)}
+    wanted |= {term.group: (1, *term.shape) for term in contract.images}
     if EXPLORATION in model.inputs:  # a policy may take it, of any number of features
         features = model.inputs[EXPLORATION][:1]
         wanted[EXPLORATION] = (features[0] if features and features[0] else 1, size)
@@ -161,7 +164,9 @@ def record_golden(
         raise ValueError(
             f"golden state {int(np.argwhere(~np.isfinite(obs))[0, 0])} gives an observation that is not finite"
         )
-    actions = np.stack([np.asarray(infer(row[None])).ravel() for row in obs])
+    actions = np.stack(
+        [np.asarray(infer(row[None], **shown(contract.images, step))).ravel() for step, row in enumerate(obs)]
+    )
     probe = short(np.random.default_rng(seed).uniform(-1.5, 1.5, (count, contract.num_actions)))
     targets = targets_in_turn(contract, joints, probe, states)
     return Golden(
@@ -213,16 +218,17 @@ def replay_golden(
             f"under {bundle.golden.contract_sha256[:12]}…, the contract's fingerprint is "
             f"{bundle.contract.fingerprint[:12]}…"
         )
-    explores, rows = bundle.exploration, bundle.golden.obs.astype(np.float32)
+    explores, rows, images = bundle.exploration, bundle.golden.obs.astype(np.float32), bundle.contract.images
     if bundle.memory is not None:
-        infer(rows[-1:])  # something to forget
+        infer(rows[-1:], **shown(images, 0))  # something to forget
     forget()
     for step, row in enumerate(rows):
-        _check_action(bundle, "golden actions", step, infer(row[None]), bundle.golden.actions[step], atol)
+        got = infer(row[None], **shown(images, step))
+        _check_action(bundle, "golden actions", step, got, bundle.golden.actions[step], atol)
     if explores is not None:
         forget()
         for step, row in enumerate(rows):
-            got = infer(row[None], explores.matrix(step))
+            got = infer(row[None], explores.matrix(step), **shown(images, step))
             _check_action(bundle, "golden exploration", step, got, explores.actions[step], atol)
 
 

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import onnx
@@ -41,6 +41,8 @@ from robot_rl.contract.vectors import golden_to_json, joined
 from robot_rl.data.atomic import replacing
 from robot_rl.learn.graph import Forward, dense_forward, dense_graph, module_forward, read_mlp, trace_graph
 from robot_rl.learn.nets import DenseNet
+from robot_rl.learn.pixels import Policy
+from robot_rl.learn.pixels_graph import Pictures, Seeing, seeing_graph, seen_with, session_seeing, torch_seeing
 from robot_rl.learn.recurrent import RecurrentActor
 from robot_rl.learn.recurrent_graph import (
     Remembering,
@@ -97,13 +99,14 @@ def export_policy(
     joints: Sequence[str] = (),
     states: RobotState | None = None,
     observations: NDArray[np.floating[Any]] | None = None,
+    pictures: Pictures | None = None,
     sde_every: int = 8,
 ) -> gold.Bundle:
     """Write ``policy`` to ``path`` in one piece and return what a robot will read.
 
     Args:
         policy: A module that maps raw observations (n, D) to actions (n, A) in [-1, 1], one with a memory
-            (``RecurrentActor``), or a plain ``DenseNet``.
+            (``RecurrentActor``), one that sees (``pixels.Policy``), or a plain ``DenseNet``.
         contract: What the policy assumes.
         path: The ``.onnx`` file; its folder is made.
         provenance: Where the weights come from.
@@ -113,21 +116,22 @@ def export_policy(
             errors that a calm recording would hide.
         observations: Recorded observations to prove parity on, (n, D), for a memory one episode after the other; the
             golden ones are always used.
+        pictures: What the cameras of the contract showed with ``observations``, (n, H, W, 3) by ``ImageTerm.group``.
         sde_every: gSDE only: control steps between draws of the noise matrix; on the robot the default is the same.
 
     Raises:
         ValueError: onnxruntime does not reproduce torch within ``PARITY``, or sizes differ; nothing is written.
     """
     began = datetime.datetime.now(datetime.timezone.utc)
-    reference, graph, architecture = _as_graph(policy, contract.obs_size)
+    reference, graph, architecture = _as_graph(policy, contract)
     model = parse_model(graph, path)
     gold.check_shapes(model, contract)
     memory = of_network(model.inputs)
-    infer = _session(graph, memory)
+    infer = _session(graph, memory, contract)
     names = tuple(joints) or contract.joints + contract.passive
     record = gold.record_golden(contract, names, _golden_states(contract, names, states), reference)
     shown = record.obs if observations is None else np.concatenate((record.obs, observations))
-    _prove_parity(reference, infer, shown)
+    _prove_parity(reference, infer, shown, pictures=seen_with(contract.images, len(record.obs), pictures))
     about = asdict(provenance) | {
         "created": began.isoformat(timespec="seconds"),
         "robot_rl": __version__,
@@ -193,13 +197,15 @@ def _golden_states(contract: Contract, joints: Sequence[str], recorded: RobotSta
     return joined(recorded, sample_states(contract, joints, GOLDEN_STEPS // 2, rng), keep=GOLDEN_STEPS // 2)
 
 
-def _session(graph: bytes, memory: Memory | None) -> Forward:
+def _session(graph: bytes, memory: Memory | None, contract: Contract) -> Forward:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3  # it warns of every initialiser that is an input's default
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     if memory is not None:
         return session_forward(session, memory)
+    if contract.images:
+        return cast("Forward", session_seeing(session, contract.images))
 
     def infer(obs: NDArray[Any], xi: NDArray[Any] | None = None) -> NDArray[np.float32]:
         feed = {gold.INPUT: obs} if xi is None else {gold.INPUT: obs, EXPLORATION: xi}
@@ -209,11 +215,14 @@ def _session(graph: bytes, memory: Memory | None) -> Forward:
 
 
 def _prove_parity(
-    reference: Forward, infer: Forward, observations: NDArray[Any], xi: NDArray[np.float32] | None = None
-) -> None:
+    reference: Forward, infer: Forward, observations: NDArray[Any], xi: NDArray[np.float32] | None = None, *,
+    pictures: Pictures | None = None,
+) -> None:  # fmt: skip
     rows = np.asarray(observations, dtype=np.float32)
     if isinstance(reference, Remembering) and isinstance(infer, Remembering):
         expected, got = _step_by_step(reference, infer, rows, xi)
+    elif pictures is not None:
+        expected, got = (cast("Seeing", run)(rows, pictures=pictures) for run in (reference, infer))
     else:
         expected = reference(rows, xi)
         got = np.concatenate([infer(row[None], xi) for row in rows]).reshape(expected.shape)
@@ -279,8 +288,11 @@ def _write(path: Path, data: bytes, infer: Forward) -> gold.Bundle:
     return replace(bundle, path=path)
 
 
-def _as_graph(policy: nn.Module | DenseNet, obs_size: int) -> tuple[Forward, bytes, Mapping[str, Any]]:
+def _as_graph(policy: nn.Module | DenseNet, contract: Contract) -> tuple[Forward, bytes, Mapping[str, Any]]:
     """Return the policy as torch computes it, as an ONNX model, and in words."""
+    if isinstance(policy, Policy):
+        graph, about = seeing_graph(policy, contract.obs_size, contract.images), {"kind": "encoder and mlp"}
+        return cast("Forward", torch_seeing(policy, contract.images)), graph, about
     if isinstance(policy, DenseNet):
         return dense_forward(policy), dense_graph(policy), _architecture(policy)
     if isinstance(policy, RecurrentActor):
@@ -292,7 +304,7 @@ def _as_graph(policy: nn.Module | DenseNet, obs_size: int) -> tuple[Forward, byt
         if net.std is not None and not hasattr(policy, "explored"):
             raise ValueError(f"{type(policy).__name__} has deviations of gSDE but no method explored(obs, xi)")
         return module_forward(policy), dense_graph(net), _architecture(net)
-    return module_forward(policy), trace_graph(policy, obs_size), {"kind": type(policy).__name__}
+    return module_forward(policy), trace_graph(policy, contract.obs_size), {"kind": type(policy).__name__}
 
 
 def _architecture(net: DenseNet) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,9 @@ class Policy:
         self._binding = bind(self._session, self._obs, self._action)
         self.exploration: Exploration | None = bundle.exploration
         """How it explores; None where it was trained without gSDE."""
+        self._pictures = {term.group: np.zeros((1, *term.shape), np.uint8) for term in contract.images}
+        for name, picture in self._pictures.items():
+            self._binding.bind_input(name, "cpu", 0, np.uint8, picture.shape, picture.ctypes.data)
         self._xi = np.zeros((0, 0) if self.exploration is None else self.exploration.shape, np.float32)
         self._explored = False  # whether ``_xi`` holds anything but zeros
         if self._xi.size:
@@ -97,10 +101,13 @@ class Policy:
         Raises:
             ValueError: An action differs; step and joint are named.
         """
-        replay_golden(self.bundle, lambda obs, xi=None: self.infer(obs[0], xi), forget=self.forget)
+        replay_golden(self.bundle, lambda obs, xi=None, **more: self.infer(obs[0], xi, **more), forget=self.forget)
         self.forget()
 
-    def infer(self, obs: np.ndarray, xi: np.ndarray | None = None, *, memory: np.ndarray | None = None) -> np.ndarray:
+    def infer(
+        self, obs: np.ndarray, xi: np.ndarray | None = None, *, memory: np.ndarray | None = None,
+        pictures: Mapping[str, np.ndarray] | None = None,
+    ) -> np.ndarray:  # fmt: skip
         """Map an observation, shape (D,) float32, to a raw action in a new array, shape (A,) float32.
 
         Args:
@@ -108,8 +115,11 @@ class Policy:
             xi: Explore with this noise matrix, (F, A), see ``contract.exploration.draw``; None is the mean. Only where
                 ``exploration`` is not None.
             memory: Recall this instead of its own memory, (W,) float32, and leave there what it remembers after.
+            pictures: By ``ImageTerm.group``, uint8 (1, H, W, 3); what is not given stays what it was, at first black.
         """
         self._obs[0] = obs
+        for name, picture in (pictures or {}).items():
+            self._pictures[name][...] = picture
         if xi is not None or self._explored:
             self._xi[...] = 0.0 if xi is None else xi
             self._explored = xi is not None

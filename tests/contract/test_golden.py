@@ -56,8 +56,10 @@ def test_what_any_contract_recorded_it_reproduces_after_json(contract: Contract,
     rng = np.random.default_rng(seed)
     weights = rng.normal(0.0, 0.1, (contract.num_actions, contract.obs_size))
 
-    def infer(obs: np.ndarray) -> np.ndarray:
-        return np.tanh(obs @ weights.T)
+    def infer(obs: np.ndarray, *, pictures: dict[str, np.ndarray] | None = None) -> np.ndarray:
+        assert {n: x.shape for n, x in (pictures or {}).items()} == {t.group: (1, *t.shape) for t in contract.images}
+        light = sum(float(x[0, 0, 0, 0]) for x in (pictures or {}).values()) / 255.0
+        return np.tanh(obs @ weights.T + light)
 
     golden = record_golden(contract, joints, sample_states(contract, joints, 3, rng), infer)
     again = golden_from_json(golden_to_json(golden))
