@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
+from robot_rl import zoo
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -60,7 +62,17 @@ def learn(
 
     ``teacher`` is the checkpoint that a student learns from, ``prior`` what others did.
     """
-    from robot_rl.learn import aprl, aprl_loop, offline_online, ppo, ppo_loop, rlpd, rlpd_loop
+    from robot_rl.learn import (
+        aprl,
+        aprl_loop,
+        offline_online,
+        ppo,
+        ppo_loop,
+        practice,
+        practice_loop,
+        rlpd,
+        rlpd_loop,
+    )
 
     cfg = recipe.config
     if isinstance(cfg, ppo.Config):
@@ -78,6 +90,16 @@ def learn(
         return load_learnt(find_checkpoint(out)[1])
     if isinstance(cfg, aprl.Config):
         return cast("Learnt", aprl_loop.train(cfg, world, out, resume=resume, watch=speed_of(world), progress=progress))
+    if isinstance(cfg, practice.Config):
+        from robot_rl.sim.practice import make_practice
+
+        room = make_practice(zoo.load("sim", f"tasks/{recipe.task}").task(), seed=cfg.seed)
+        try:
+            return practice_loop.train(
+                cfg, cast("practice_loop.PracticeWorld", room), out, resume=resume, progress=progress
+            )
+        finally:
+            room.close()
     assert teacher is not None, "a student has a teacher"
     return _learn_from(teacher, cfg, world, out, device=ranks.device, resume=resume, progress=progress)
 
@@ -121,13 +143,14 @@ def load_learnt(path: Path) -> Learnt:
     Raises:
         ValueError: The file is no whole checkpoint, or of no known algorithm.
     """
-    from robot_rl.learn import aprl, checkpoint, distill, imitation, iql, ppo, rlif, rlpd_file
+    from robot_rl.learn import aprl, checkpoint, distill, imitation, iql, ppo, practice, rlif, rlpd_file
     from robot_rl.learn.recipe import ALGORITHMS
 
     tree = checkpoint.load(path)
     readers = {
         "ppo": ppo.unpack, "distill": distill.unpack, "rlif": rlif.unpack, "imitation": imitation.unpack,
         "rlpd": rlpd_file.unpack, "iql": iql.unpack, "aprl": aprl.unpack,
+        "practice": practice.unpack,
     }  # fmt: skip
     unpack = readers.get(str(tree.get("algorithm")))
     if unpack is None:
@@ -172,8 +195,6 @@ def check_teacher(checkpoint: Path, task: Task) -> None:
     Widths alone would let a teacher pass that reads one quantity for another. A checkpoint out of its run's folder says
     nothing of its task; then widths must do.
     """
-    from robot_rl import zoo
-
     folder, _ = find_checkpoint(checkpoint)
     if not (folder / RUN_FILE).is_file():
         return

@@ -17,7 +17,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -35,11 +35,11 @@ from robot_rl.cli.learning import (
 )
 from robot_rl.cli.main import INTERRUPTED
 from robot_rl.cli.prior import gather
+from robot_rl.cli.reward import judged, rewarded
 from robot_rl.data.atomic import write_whole
 
 if TYPE_CHECKING:
     from robot_rl.hardware.symmetry import Reflections
-    from robot_rl.learn.env import VecEnv
     from robot_rl.learn.ranks import Ranks
     from robot_rl.learn.recipe import Recipe
     from robot_rl.sim.env import Env
@@ -74,6 +74,8 @@ class Args:
     prior: tuple[Path, ...] = ()
     """rlpd, iql: earlier experiments to learn from beside those of the recipe: runs with a replay, or stores of
     episodes that robot-rl run recorded."""
+    reward: str | None = None
+    """task, sparse (1 where the task is solved), or the .onnx file of a judge; the recipe's own by default."""
     out: Path | None = None
     """Folder of the run; runs/<recipe>/<time> by default."""
     resume: bool = False
@@ -112,7 +114,7 @@ def _train(args: Args, ranks: Ranks) -> int:
     out = Path(ranks.agreed_text(str(_folder(args))))
     _check_folder(args, recipe, out)
     teacher = find_teacher(recipe, args.teacher, out)
-    task = zoo.load("sim", f"tasks/{recipe.task}").task()
+    task = rewarded(zoo.load("sim", f"tasks/{recipe.task}").task(), recipe.reward)
     env = make_env(
         task,
         num_envs=recipe.num_envs,
@@ -129,7 +131,7 @@ def _train(args: Args, ranks: Ranks) -> int:
     }  # fmt: skip
     if ranks.first:
         print(f"training {args.recipe} in {out}, {ranks.size} rank(s)", file=sys.stderr)
-    world, code = cast("VecEnv", env), 0
+    world, code = judged(env, recipe.reward, prior.replay if prior else None), 0
     world = world if ranks.device == "cpu" else OnDevice(world, ranks.device)
     try:
         with _described(out, about, ranks):
@@ -202,6 +204,7 @@ def _recipe(args: Args) -> Recipe:
         exploration=args.exploration,
         memory=args.memory,
         symmetry=args.symmetry,
+        reward=args.reward,
     )
 
 
@@ -260,6 +263,7 @@ def _about(args: Args, recipe: Recipe, env: Env, ranks: Ranks) -> dict[str, Any]
         "task": recipe.task,
         "robot": env.contract.robot,
         "contract": env.contract.fingerprint,
+        "reward": recipe.reward,
         "config": dataclasses.asdict(recipe.config),
     }
 

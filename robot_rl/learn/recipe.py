@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from robot_rl.learn import aprl, distill, imitation, offline_online, ppo, rlif, rlpd
+from robot_rl.learn import aprl, distill, imitation, offline_online, ppo, practice, rlif, rlpd
 
 ALGORITHMS: dict[str, type] = {
     "ppo": ppo.Config,
@@ -21,6 +21,7 @@ ALGORITHMS: dict[str, type] = {
     "rlpd": rlpd.Config,
     "iql": offline_online.Config,
     "aprl": aprl.Config,
+    "practice": practice.Config,
 }
 """What ``Recipe.algorithm`` may be, and the settings that it takes."""
 WITH_PRIOR = ("rlpd", "iql")
@@ -62,7 +63,8 @@ class Recipe:
     """Name of the task in ``sim/tasks``."""
     config: (
         ppo.Config | distill.Config | rlif.Config | imitation.Config | rlpd.Config | offline_online.Config | aprl.Config
-    )
+        | practice.Config
+    )  # fmt: skip
     """Settings of the algorithm."""
     algorithm: str = "ppo"
     """One of ``ALGORITHMS``."""
