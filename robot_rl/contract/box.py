@@ -72,5 +72,14 @@ def without_box(contract: Contract) -> Contract:
     return replace(contract, extra={name: value for name, value in contract.extra.items() if name != KEY})
 
 
+def of_one_learner(contract: Contract, text: str) -> bool:
+    """Return whether ``text`` is the JSON of this contract, perhaps with another box."""
+    try:
+        other = Contract.from_json(text)
+    except ValueError:
+        return False
+    return without_box(other) == without_box(contract)
+
+
 def _number(x: object) -> bool:
     return isinstance(x, int | float) and not isinstance(x, bool) and isfinite(x)

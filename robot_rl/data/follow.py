@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from robot_rl.contract.box import of_one_learner
 from robot_rl.contract.spec import Contract
 from robot_rl.data.blocks import read_block
 from robot_rl.data.record_log import MAX_PAYLOAD, Header, Piece, read_header, scan
@@ -79,7 +80,7 @@ class EpisodeReader:
     def __init__(self, folder: Path, contract: Contract | None, cursor: dict[str, Any] | None) -> None:
         self._sources: dict[str, _Source] = {}
         self.folder = Path(folder)
-        self._fingerprint = None if contract is None else contract.fingerprint
+        self._contract = contract
         self._places = _as_places(cursor)
         self._unclean = ""
 
@@ -91,7 +92,8 @@ class EpisodeReader:
 
         Args:
             folder: The store.
-            contract: Yield only what was recorded under this contract and list the rest as set aside; None yields all.
+            contract: Yield only what was recorded under this contract, whatever its action box, and list the rest as
+                set aside; None yields all.
             cursor: Where an earlier reader stopped, its ``cursor``; None starts at the beginning.
 
         Raises:
@@ -166,9 +168,9 @@ class EpisodeReader:
                     return None  # a writer died here; whoever starts next recovers it
                 self._set_aside(path, str(error))
                 continue
-            found = source.header.contract_sha256
-            if self._fingerprint not in (None, found):
-                self._list(stem(writer, index), f"recorded under contract {found}, not {self._fingerprint}")
+            found, wanted = source.header.contract_sha256, self._contract
+            if wanted and found != wanted.fingerprint and not of_one_learner(wanted, source.header.contract):
+                self._list(stem(writer, index), f"recorded under contract {found}, not {wanted.fingerprint}")
                 _close(source)
                 place.segment, place.rows, place.events = index + 1, 0, 0
                 continue

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from robot_rl.contract.box import Box, with_box
 from robot_rl.data import episodes, store
 from robot_rl.data.episodes import EpisodeReader, EpisodeWriter, read_episodes
 from robot_rl.data.record_log import HEAD
@@ -281,6 +282,14 @@ def test_a_reader_of_one_contract_lists_the_others_and_leaves_them_in_place(tmp_
     (fault,) = faults(tmp_path)
     assert fault["reason"] == f"recorded under contract {make_contract('run').fingerprint}, not {CONTRACT.fingerprint}"
     assert ticks(tmp_path) == [50, 51, 0, 1]
+
+
+def test_a_reader_of_one_contract_reads_it_under_every_action_box(tmp_path: Path) -> None:
+    for number, box in enumerate((Box(0.4), Box(0.5, 0.1))):
+        with EpisodeWriter(tmp_path, with_box(CONTRACT, box), ROBOT) as writer:
+            writer.append(make_rows(10 * number, 2))
+    read = [read_all(tmp_path, contract)[0] for contract in (CONTRACT, with_box(CONTRACT, Box(0.6)))]
+    assert [rows["tick"].tolist() for rows in read] == [[0, 1, 10, 11]] * 2 and not faults(tmp_path)
 
 
 def test_a_robot_with_feet_has_a_wider_row(tmp_path: Path) -> None:
