@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from robot_rl.contract.spec import Contract
+    from robot_rl.data.pictures import PictureReplay
     from robot_rl.data.replay import Replay
     from robot_rl.hardware.symmetry import Reflections
     from robot_rl.learn import distill, imitation, rlif
@@ -57,15 +58,18 @@ def learn(
     ranks: Ranks,
     teacher: Path | None,
     prior: Replay | None,
+    pictures: PictureReplay | None = None,
 ) -> Learnt:
     """Let the recipe's algorithm learn in ``world``.
 
-    ``teacher`` is the checkpoint that a student learns from, ``prior`` what others did.
+    ``teacher`` is the checkpoint that a student learns from, ``prior`` what others did, ``pictures`` what they saw.
     """
     from robot_rl.learn import (
         aprl,
         aprl_loop,
         offline_online,
+        pixels,
+        pixels_loop,
         ppo,
         ppo_loop,
         practice,
@@ -88,6 +92,8 @@ def learn(
         assert prior is not None, "IQL has data"
         offline_online.train(cfg, world, prior, out, resume=resume, progress=progress)
         return load_learnt(find_checkpoint(out)[1])
+    if isinstance(cfg, pixels.Config):
+        return pixels_loop.train(cfg, world, out, prior=pictures, resume=resume, progress=progress)
     if isinstance(cfg, aprl.Config):
         return cast("Learnt", aprl_loop.train(cfg, world, out, resume=resume, watch=speed_of(world), progress=progress))
     if isinstance(cfg, practice.Config):
@@ -143,13 +149,13 @@ def load_learnt(path: Path) -> Learnt:
     Raises:
         ValueError: The file is no whole checkpoint, or of no known algorithm.
     """
-    from robot_rl.learn import aprl, checkpoint, distill, imitation, iql, ppo, practice, rlif, rlpd_file
+    from robot_rl.learn import aprl, checkpoint, distill, imitation, iql, pixels, ppo, practice, rlif, rlpd_file
     from robot_rl.learn.recipe import ALGORITHMS
 
     tree = checkpoint.load(path)
     readers = {
         "ppo": ppo.unpack, "distill": distill.unpack, "rlif": rlif.unpack, "imitation": imitation.unpack,
-        "rlpd": rlpd_file.unpack, "iql": iql.unpack, "aprl": aprl.unpack,
+        "rlpd": rlpd_file.unpack, "iql": iql.unpack, "pixels": pixels.unpack, "aprl": aprl.unpack,
         "practice": practice.unpack,
     }  # fmt: skip
     unpack = readers.get(str(tree.get("algorithm")))

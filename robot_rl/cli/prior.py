@@ -21,6 +21,7 @@ from robot_rl.cli.learning import RUN_FILE, find_checkpoint, read_about
 from robot_rl.data.replay import Replay, transition_columns
 
 if TYPE_CHECKING:
+    from robot_rl.data.pictures import PictureReplay
     from robot_rl.learn.recipe import Prior, Recipe
     from robot_rl.sim.env import Env
 
@@ -35,6 +36,8 @@ class Gathered:
     replay: Replay
     sources: dict[str, int]
     """Transitions by source."""
+    pictures: PictureReplay | None = None
+    """The same with pictures, for what learns from them."""
 
 
 def gather(recipe: Recipe, env: Env, more: Sequence[Path], out: Path) -> Gathered | None:
@@ -58,6 +61,8 @@ def gather(recipe: Recipe, env: Env, more: Sequence[Path], out: Path) -> Gathere
         if more:
             raise ValueError(f"algorithm {recipe.algorithm!r} learns from no prior data; leave --prior away")
         return None
+    if recipe.algorithm == "pixels":
+        return _seen(recipe, env, more)
     folder = out / PRIOR_FOLDER
     if (folder / "replay.json").is_file():
         return _kept(folder)
@@ -102,6 +107,25 @@ def _demonstrated(prior: Prior, recipe: Recipe, env: Env) -> dict[str, np.ndarra
         only_solved=prior.only_solved, threads=max(1, recipe.threads),
     )  # fmt: skip
     return shown.replay.split(shown.replay.rows[: len(shown.replay)])
+
+
+def _seen(recipe: Recipe, env: Env, more: Sequence[Path]) -> Gathered | None:
+    """Return demonstrations with their pictures; they are acted out anew in every life of a run, and are the same."""
+    from robot_rl.sim.demonstrations import demonstrate
+
+    prior, others = recipe.prior, [*(recipe.prior.sources if recipe.prior else ()), *map(str, more)]
+    if others:
+        raise ValueError(f"'pixels' learns from demonstrations of an expert alone; {others} keep no pictures")
+    if prior is None or not prior.expert:
+        return None
+    shown = demonstrate(
+        env.task, prior.expert, episodes=prior.demonstrations, seed=recipe.config.seed, noise=prior.noise,
+        only_solved=prior.only_solved, threads=max(1, recipe.threads),
+    )  # fmt: skip
+    if shown.pictures is None:
+        raise ValueError(f"'pixels' learns from pictures, and task {env.task.name!r} names no cameras")
+    name = f"{prior.demonstrations} demonstrations of {prior.expert}"
+    return Gathered(shown.replay, {name: len(shown.replay)}, shown.pictures)
 
 
 def _of_run(folder: Path, env: Env) -> dict[str, np.ndarray]:

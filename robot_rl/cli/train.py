@@ -145,6 +145,7 @@ def _train(args: Args, ranks: Ranks) -> int:
                 ranks=ranks,
                 teacher=teacher,
                 prior=prior.replay if prior else None,
+                pictures=prior.pictures if prior else None,
             )
     except KeyboardInterrupt:
         path = newest(out)
@@ -279,14 +280,18 @@ def export_agent(agent: Learnt, env: Env, about: dict[str, Any], path: Path) -> 
     actor = agent.actor.cpu()
     if isinstance(actor, RecurrentActor):
         actor.clear()  # of other episodes, perhaps on another device
-    obs, seen = env.reset()["policy"], []
+    cameras = [term.group for term in env.contract.images]
+    obs, seen = env.reset(), []
+    shown: dict[str, list[np.ndarray]] = {group: [] for group in cameras}
     with torch.no_grad():
         for _ in range(round(2.0 / env.dt_s)):
-            seen.append(obs.numpy()[:_PARITY_STEPS])
-            step = env.step(actor(obs))
+            seen.append(obs["policy"].numpy()[:_PARITY_STEPS])
+            for group, pictures in shown.items():
+                pictures.append(obs[group].numpy()[:_PARITY_STEPS])
+            step = env.step(actor(obs["policy"], *(obs[group] for group in cameras)))
             if isinstance(actor, RecurrentActor):
                 actor.forget((step.terminated >= 1.0) | step.truncated)
-            obs = step.obs["policy"]
+            obs = step.obs
     provenance = Provenance(
         recipe=about["recipe"],
         seed=about["seed"],
@@ -302,7 +307,8 @@ def export_agent(agent: Learnt, env: Env, about: dict[str, Any], path: Path) -> 
         provenance=provenance,
         joints=env.robot.joints,
         states=env.recorded_states(min(GOLDEN_STEPS, env.num_envs)),
-        observations=np.stack(seen, 1).reshape(-1, env.contract.obs_size),  # one copy after the other
+        observations=np.concatenate(np.stack(seen, 1)),  # one copy after the other
+        pictures={group: np.concatenate(np.stack(x, 1)) for group, x in shown.items()},
         sde_every=_sde_every(about["config"]),
     )
     return path

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from robot_rl.learn import aprl, distill, imitation, offline_online, ppo, practice, rlif, rlpd
+from robot_rl.learn import aprl, distill, imitation, offline_online, pixels, ppo, practice, rlif, rlpd
 
 ALGORITHMS: dict[str, type] = {
     "ppo": ppo.Config,
@@ -20,11 +20,12 @@ ALGORITHMS: dict[str, type] = {
     "imitation": imitation.Config,
     "rlpd": rlpd.Config,
     "iql": offline_online.Config,
+    "pixels": pixels.Config,
     "aprl": aprl.Config,
     "practice": practice.Config,
 }
 """What ``Recipe.algorithm`` may be, and the settings that it takes."""
-WITH_PRIOR = ("rlpd", "iql")
+WITH_PRIOR = ("rlpd", "iql", "pixels")
 """Algorithms that learn from transitions of others."""
 REWARDS = ("task", "sparse")
 """What ``Recipe.reward`` may be, beside the file of a judge."""
@@ -64,6 +65,7 @@ class Recipe:
     config: (
         ppo.Config | distill.Config | rlif.Config | imitation.Config | rlpd.Config | offline_online.Config | aprl.Config
         | practice.Config
+        | pixels.Config
     )  # fmt: skip
     """Settings of the algorithm."""
     algorithm: str = "ppo"
@@ -75,7 +77,7 @@ class Recipe:
     physics: str = "mujoco_cpu"
     """Backend of the physics."""
     prior: Prior | None = None
-    """rlpd, iql: transitions of others to learn from."""
+    """rlpd, iql, pixels: transitions of others to learn from."""
     reward: str = "task"
     """``task``: its own, dense or sparse; ``sparse``: 1 where it calls itself solved; or a judge's ``.onnx`` file."""
 
