@@ -3,7 +3,8 @@
 ``robot-rl train go2_aprl``; the baselines are go2_aprl_restricted and go2_aprl_unrestricted.
 
 The gate's threshold is on normalised observations: after the random steps of this task a linear model's error on new
-ones is 0.27 and that of expecting no change 1.4; the same linear model is off by 1.4 where actions span the whole range.
+ones is 0.27 and that of expecting no change 1.4; the same linear model is off by 1.4 where actions span the whole
+range.
 """
 
 from robot_rl.learn import aprl
