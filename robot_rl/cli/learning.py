@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from robot_rl.data.pictures import PictureReplay
     from robot_rl.data.replay import Replay
     from robot_rl.hardware.symmetry import Reflections
-    from robot_rl.learn import distill, imitation, rlif
+    from robot_rl.learn import distill, imitation, practice, rlif
     from robot_rl.learn.env import VecEnv
     from robot_rl.learn.ranks import Ranks
     from robot_rl.learn.recipe import Recipe
@@ -64,19 +64,8 @@ def learn(
 
     ``teacher`` is the checkpoint that a student learns from, ``prior`` what others did, ``pictures`` what they saw.
     """
-    from robot_rl.learn import (
-        aprl,
-        aprl_loop,
-        offline_online,
-        pixels,
-        pixels_loop,
-        ppo,
-        ppo_loop,
-        practice,
-        practice_loop,
-        rlpd,
-        rlpd_loop,
-    )
+    from robot_rl.learn import aprl, aprl_loop, offline_online, pixels, pixels_loop, ppo, ppo_loop, practice
+    from robot_rl.learn import rlpd, rlpd_loop  # isort: skip
 
     cfg = recipe.config
     if isinstance(cfg, ppo.Config):
@@ -97,17 +86,23 @@ def learn(
     if isinstance(cfg, aprl.Config):
         return cast("Learnt", aprl_loop.train(cfg, world, out, resume=resume, watch=speed_of(world), progress=progress))
     if isinstance(cfg, practice.Config):
-        from robot_rl.sim.practice import make_practice
-
-        room = make_practice(zoo.load("sim", f"tasks/{recipe.task}").task(), seed=cfg.seed)
-        try:
-            return practice_loop.train(
-                cfg, cast("practice_loop.PracticeWorld", room), out, resume=resume, progress=progress
-            )
-        finally:
-            room.close()
+        return _practise(recipe.task, cfg, out, resume=resume, progress=progress)
     assert teacher is not None, "a student has a teacher"
     return _learn_from(teacher, cfg, world, out, device=ranks.device, resume=resume, progress=progress)
+
+
+def _practise(task: str, cfg: practice.Config, out: Path, *, resume: bool, progress: bool) -> Learnt:
+    """Let policies take turns in a world of ``task`` that nobody resets."""
+    from robot_rl.learn import practice_loop
+    from robot_rl.sim.practice import make_practice
+
+    room = make_practice(zoo.load("sim", f"tasks/{task}").task(), seed=cfg.seed)
+    try:
+        return practice_loop.train(
+            cfg, cast("practice_loop.PracticeWorld", room), out, resume=resume, progress=progress
+        )  # fmt: skip
+    finally:
+        room.close()
 
 
 def _learn_from(

@@ -136,17 +136,9 @@ def _train(args: Args, ranks: Ranks) -> int:
     try:
         with _described(out, about, ranks):
             agent = learn(
-                recipe,
-                world,
-                out,
-                resume=args.resume,
-                progress=args.progress,
-                reflections=reflections,
-                ranks=ranks,
-                teacher=teacher,
-                prior=prior.replay if prior else None,
-                pictures=prior.pictures if prior else None,
-            )
+                recipe, world, out, resume=args.resume, progress=args.progress, reflections=reflections, ranks=ranks,
+                teacher=teacher, prior=prior.replay if prior else None, pictures=prior.pictures if prior else None,
+            )  # fmt: skip
     except KeyboardInterrupt:
         path = newest(out)
         if path is None:
