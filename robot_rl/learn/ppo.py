@@ -73,8 +73,7 @@ class Config:
     critic_learning_rate: float = 1e-3
     """Adam's for the critic, never steered."""
     target_kl: float = 0.01
-    final_kl: float | None = None
-    """KL per update that steers the learning rate, and where it has moved at the end; 0 steers nothing, None stays."""
+    """KL per update that steers the learning rate; 0 keeps the rate constant."""
     learning_rate_range: tuple[float, float] = (1e-5, 1e-2)
     """Bounds of the steered rate."""
     max_grad_norm: float = 1.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,7 @@ def iterate(run: Run, cfg: Config) -> dict[str, float]:
         return {}
     if cfg.rnd is not None:
         row |= rnd.add_bonus(agent.curiosity, cfg.rnd, rollout, agent.ranks, steps=agent.steps, discount=cfg.discount)
-    row |= update(agent, as_batch(agent, rollout, cfg), annealed(cfg, agent.steps))
+    row |= update(agent, as_batch(agent, rollout, cfg), cfg)
     if cfg.rnd is not None:
         row |= rnd.learn(agent.curiosity, cfg.rnd, rollout, agent.generator, agent.ranks)
     if cfg.normalise:
@@ -142,14 +142,6 @@ def iterate(run: Run, cfg: Config) -> dict[str, float]:
         "time/fps": steps / (ended - began), "time/collect_s": collected - began,
         "time/update_s": ended - collected, "time/train_s": agent.train_s,
     }  # fmt: skip
-
-
-def annealed(cfg: Config, steps: int) -> Config:
-    """Return the settings after ``steps`` environment steps: the target of the KL moves linearly to ``final_kl``."""
-    if cfg.final_kl is None:
-        return cfg
-    share = min(1.0, steps / cfg.total_steps)
-    return replace(cfg, target_kl=cfg.target_kl + share * (cfg.final_kl - cfg.target_kl))
 
 
 def _mirror(cfg: Config, env: VecEnv, given: Reflections | None, device: torch.device) -> Mirror | None:

@@ -13,7 +13,7 @@ import torch
 from robot_rl import zoo
 from robot_rl.learn import checkpoint, ppo
 from robot_rl.learn.env import Step
-from robot_rl.learn.ppo_loop import annealed, train
+from robot_rl.learn.ppo_loop import train
 from robot_rl.sim.env import make_env
 from tests.learn.toy_env import PointMass
 
@@ -144,18 +144,3 @@ def test_a_point_mass_learns_to_rest(tmp_path: Path, exploration: str, log_std: 
     )
     agent = train(cfg, PointMass(64), tmp_path, progress=False)
     assert evaluate(agent, PointMass(256, seed=7)) > 0.92
-
-
-def test_the_target_of_the_kl_moves_to_its_end_with_the_steps(tmp_path: Path) -> None:
-    cfg = replace(TINY, target_kl=0.02, final_kl=0.0005, learning_rate=1e-3)
-    ahead = [annealed(cfg, int(share * cfg.total_steps)).target_kl for share in (0.0, 0.5, 1.0, 1.5)]
-    assert ahead == pytest.approx([0.02, 0.01025, 0.0005, 0.0005], rel=1e-2)
-    assert annealed(replace(cfg, final_kl=None), 10**9).target_kl == 0.02
-    kept, moved = [
-        train(
-            replace(c, total_steps=30 * PER_ITERATION), PointMass(32, seed=1, episode=5), tmp_path / n, progress=False
-        )
-        for c, n in ((replace(cfg, final_kl=None), "kept"), (cfg, "moved"))
-    ]
-    rates = [agent.optimiser.param_groups[0]["lr"] for agent in (kept, moved)]
-    assert rates[1] < 0.5 * rates[0]  # small steps at the end
