@@ -10,7 +10,7 @@ cartpole, 2 s         5e-4, 2e-3     7e-5, 2e-4     3e-6, 6e-6     float32 where
 go2 in the air, 1 s   2e-5, 1e-3     3e-6, 2e-4     2e-6, 5e-5     float32; contact-free, solver run to its end
   its base's turning  1e-5, 1e-4     within         1.5e-5, 8e-5   ``LOOSER`` for isaac, reason there
 go2 trotting, 1 s     1e-4, 5e-3     3e-6, 8e-5     3e-6, 8e-5     float32; with contact, solver run to its end
-go2 as it ships       0.3, none      0.10, 3        0.09           one solver iteration; engines stop elsewhere
+go2 as it ships       0.03, none     within         7e-3           four solver iterations; engines stop elsewhere
 ====================  =============  =============  =============  =================================================
 """
 
@@ -38,7 +38,7 @@ of mass, MuJoCo in the body about its origin; both ways are gone in every subste
 def converged(robot: Robot, folder: Path) -> Robot:
     """The robot with a solver that runs to its end, so that engines can agree."""
     text = robot.mjcf.read_text(encoding="utf-8")
-    exact = text.replace('iterations="1" ls_iterations="5"', 'iterations="50" ls_iterations="50"')
+    exact = text.replace('iterations="4" ls_iterations="10"', 'iterations="50" ls_iterations="50"')
     assert exact != text
     path = folder / robot.mjcf.name
     path.write_text(exact, encoding="utf-8")
@@ -136,9 +136,9 @@ def test_go2_moves_alike_on_the_ground(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", backends())
 def test_go2_as_it_ships_stays_near_on_the_ground(name: str) -> None:
-    """With one solver iteration a step, what engines leave unsolved differs; the motion stays the same in kind."""
+    """With few solver iterations a step, what engines leave unsolved differs; the motion stays the same in kind."""
     robot = load_robot("go2")
     ours, theirs = both(robot, name, {}, waves(robot, 50, 0.15))
-    require(ours, theirs, {"joint_pos": 0.3, "base_pos_w": 0.05, "quat_xyzw": 0.1})
+    require(ours, theirs, {"joint_pos": 0.03, "base_pos_w": 0.003, "quat_xyzw": 0.003})
     agree = np.stack([s.foot_contact for s in ours]) == np.stack([s.foot_contact for s in theirs])
-    assert agree.mean() > 0.85, f"feet agree in {agree.mean():.1%} of the ticks"
+    assert agree.mean() > 0.97, f"feet agree in {agree.mean():.1%} of the ticks"
