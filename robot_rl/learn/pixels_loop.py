@@ -19,6 +19,7 @@ from robot_rl.learn import checkpoint
 from robot_rl.learn.env import Step, VecEnv
 from robot_rl.learn.metrics import EpisodeTracker, RunLog
 from robot_rl.learn.pixels import Config, Seer, draw, fix_statistics, make_seer, pack, update
+from robot_rl.learn.rlpd_loop import due
 
 FREE = ("total_steps",)
 """Settings that may change where a run goes on."""
@@ -67,7 +68,7 @@ def train(
             seer.steps = replay.total
             if shown is None and before < lr.start_steps <= replay.total:
                 fix_statistics(seer, torch.from_numpy(_numbers(replay)))
-            for _ in range(_due(replay.total, env.num_envs, cfg)):
+            for _ in range(due(replay.total, env.num_envs, cfg.rlpd)):
                 metrics |= update(seer, draw(shown, replay, cfg, rng), cfg)
             if replay.total // lr.log_every > before // lr.log_every:
                 row = {f"loss/{name}": value for name, value in metrics.items()}
@@ -117,15 +118,6 @@ def _remember(
     if ended.size:
         replay.begin(seer.kept(side_by_side(step.obs)[ended]), ended)
     return step.obs
-
-
-def _due(total: int, num_envs: int, cfg: Config) -> int:
-    """Return the blocks that the segment ending at ``total`` transitions pays for, as in ``rlpd_loop``."""
-    lr = cfg.rlpd
-    if total <= lr.start_steps or total // num_envs % lr.segment:
-        return 0
-    before = total - lr.segment * num_envs
-    return int(total * lr.blocks_per_step) - int(before * lr.blocks_per_step)
 
 
 def _begin(seer: Seer, replay: PictureReplay, env: VecEnv, folder: Path) -> dict[str, Tensor]:

@@ -72,7 +72,7 @@ def train(
                 fix_statistics(
                     agent, torch.from_numpy(replay.split(replay.rows[: len(replay)])["obs"]), fresh_actor=start is None
                 )
-            for _ in range(_due(replay.total, env.num_envs, cfg)):
+            for _ in range(due(replay.total, env.num_envs, cfg)):
                 metrics |= update(agent, draw(replay, prior, cfg, rng), cfg)
             if replay.total // cfg.log_every > before // cfg.log_every:
                 row = {f"loss/{name}": value for name, value in metrics.items()}
@@ -101,7 +101,7 @@ def _act(agent: Agent, obs: dict[str, Tensor], env: VecEnv, *, uniform: bool, re
     return agent.actor.explored(obs["policy"], agent.noise)
 
 
-def _due(total: int, num_envs: int, cfg: Config) -> int:
+def due(total: int, num_envs: int, cfg: Config) -> int:
     """Return the blocks that the segment ending at ``total`` transitions pays for; exact over time for any ratio."""
     if total <= cfg.start_steps or total // num_envs % cfg.segment:
         return 0
