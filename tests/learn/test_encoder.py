@@ -76,13 +76,13 @@ def test_embeddings_are_weighted_sums_of_the_places() -> None:
 
 
 def test_the_encoder_learns_where_a_spot_is() -> None:
-    """From pictures of 16 x 16 with one spot to its place, within a pixel after 150 small steps."""
+    """From pictures of 16 x 16 with one spot to its place, within a pixel after 300 small steps."""
     cfg = Config(channels=(8, 8), strides=(2, 2), features=16, head="keypoints")
-    net = make(cfg, (16, 16, 3))
-    out = torch.nn.Linear(16, 2)
-    adam = torch.optim.Adam([*net.parameters(), *out.parameters()], lr=1e-2)
+    torch.manual_seed(0)
+    net, out = make(cfg, (16, 16, 3)), torch.nn.Linear(16, 2)
+    adam = torch.optim.Adam([*net.parameters(), *out.parameters()], lr=5e-3)
     rng, losses = np.random.default_rng(0), []
-    for _ in range(150):
+    for _ in range(300):
         at = rng.integers(1, 15, (32, 2))
         shown = np.full((32, 16, 16, 3), 30, np.uint8)
         shown[np.arange(32), at[:, 0], at[:, 1]] = 255
