@@ -3,6 +3,7 @@
 The body, senses, commands and disturbances are go2_velocity's. Every reward is a gain (``progress`` falls below 0 when
 the robot walks the wrong way; that part is not scaled, see ``robot_rl.sim.cat``). Limits are such that a good gait
 keeps them and the released PPO walker, go2_walk_ppo, breaks them; its share of steps, undisturbed, is in brackets.
+All shares and speeds told here are of contacts with one solver iteration a step, before the go2 had four.
 Style constraints (orientation, hips) hold on flat ground only: a rough variant leaves ``style`` out.
 """
 
