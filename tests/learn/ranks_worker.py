@@ -124,3 +124,5 @@ if __name__ == "__main__":
         for name in sys.argv[2:]:
             answer = globals()[name](me, folder)
             (folder / f"{name}-{me.rank}.json").write_text(json.dumps(answer))
+    threads = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    (folder / f"threads-{me.rank}.json").write_text(json.dumps({"after": threads}))

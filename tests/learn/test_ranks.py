@@ -73,6 +73,12 @@ def test_weights_that_drift_apart_end_the_run(said: Path) -> None:
     ]
 
 
+def test_no_thread_of_the_ranks_outlives_them(said: Path) -> None:
+    """One that did would race with the end of the interpreter, and now and then abort it."""
+    for answer in answers(said, "threads"):
+        assert answer["after"] and not [name for name in answer["after"] if "gloo" in name]
+
+
 def test_a_killed_rank_ends_the_others_and_is_named(tmp_path: Path) -> None:
     done = torchrun("-m", "tests.learn.ranks_worker", tmp_path, "killed")
     assert done.returncode != 0
