@@ -15,11 +15,11 @@ is worth less than nothing, cutting it is no punishment.
 The chance of soft constraints rises from ``p_start`` to ``p_max`` linearly in its inverse, the expected lifetime.
 
 Deviations. A constraint that says how often it is ``allowed`` to be violated takes only as much of its chance as it
-needs, down to a tenth. Under the whole of it a robot finds a gait that keeps the limits, yet does less than it is told,
-since every step that it takes is a risk; under less it keeps that gait and does the rest. Per control step, with the
-violation rate v averaged over some hundred:
+needs, down to a twentieth. Under the whole of it a robot finds a gait that keeps the limits, yet does less than it is
+told, since every step that it takes is a risk; under less it keeps that gait and does the rest. Per control step, with
+the violation rate v averaged over some hundred:
 
-    share_i <- clip(share_i exp(clip(v_i / allowed_i - 1, -1, 1) / 2000), 0.1, 1)
+    share_i <- clip(share_i exp(clip(v_i / allowed_i - 1, -1, 1) / 2000), 0.05, 1)
 
 And a constraint never resets the simulation, not even a hard one (delta is kept one float below 1); a task that wants
 that names the same condition among its ``dones``. Running maxima and shares are training state: they are part of a
@@ -41,7 +41,7 @@ import numpy as np
 from robot_rl.contract.arrays import Array, as_float, like, namespace
 from robot_rl.sim.task import Constraint, Constraints, Outcome
 
-LEAST_SHARE, PATIENCE, SMOOTHING = 0.1, 2000.0, 200.0
+LEAST_SHARE, PATIENCE, SMOOTHING = 0.05, 2000.0, 200.0
 """Of a chance, what is always left; control steps that it takes to fall or rise by e at most, and to average over."""
 FLOOR = 1e-6
 """Least running maximum."""

@@ -20,16 +20,16 @@ HIP, KNEE = ("*_hip_joint",), ("*_calf_joint",)
 HIP_THIGH = ("*_hip_joint", "*_thigh_joint")
 
 
-def soft(margin: OutcomeTerm, allowed: float = 0.03) -> Constraint:
-    """Return a constraint that takes of a chance of 0.05 what keeps its violations in training at ``allowed``.
+def soft(margin: OutcomeTerm, allowed: float = 0.05, p_max: float = 0.05) -> Constraint:
+    """Return a constraint that takes of its chance what keeps its violations in training at ``allowed``.
 
     The paper's chance is 0.25; with it, and less allowed, the go2 slowed down at all commands as the chance rose, and
     of two seeds one had not recovered after 10 million steps (0.23 m/s off, against 0.11 m/s). Fixed chances trade the
     one for the other: under 0.1 it walked 0.2 to 0.35 m/s off, under 0.03 it stamped backwards, 11 % of steps beyond
-    the limit of ``foot_force`` at -1 m/s. Training has noise and pushes; tested undisturbed,
-    a policy breaks most limits less often than that, those of accelerations and impacts as often.
+    the limit of ``foot_force`` at -1 m/s. Training has noise and pushes; tested undisturbed, a policy breaks most
+    limits a tenth to a half as often, those of speeds, accelerations and impacts as often: those are allowed less.
     """
-    return Constraint(margin, p_max=0.05, allowed=allowed)
+    return Constraint(margin, p_max=p_max, allowed=allowed)
 
 
 def task() -> Task:
@@ -59,15 +59,15 @@ def safety() -> dict[str, Constraint]:
     """Return what spares motors, gears and feet, on any ground."""
     return {
         # 90 % of the 15.7 rad/s of robot.toml, the one velocity limit within a walker's reach [9 %]
-        "knee_velocity": soft(c.joint_velocity(14.0, KNEE)),
+        "knee_velocity": soft(c.joint_velocity(14.0, KNEE), 0.02),
         # 12 rad/s of change in one 20 ms tick: beyond it gears clatter; the paper has 800 on a small robot [10 %]
-        "joint_acceleration": soft(c.joint_acceleration(600.0), 0.015),
+        "joint_acceleration": soft(c.joint_acceleration(600.0), 0.018),
         # half of the peak torque of robot.toml, 23.7 and 45.43 N m: what motors can give for longer [17 %, 8 %]
         "hip_thigh_torque": soft(c.joint_torque(12.0, HIP_THIGH)),
         "knee_torque": soft(c.joint_torque(22.7, KNEE)),
         # 1.2 of raw action, 0.6 rad of target, per tick; the shield cuts at 0.8. A tighter limit punishes exploring:
         # under 40 the deviation fell to 0.2 before the robot walked [6 %]
-        "action_rate": soft(c.action_rate(60.0)),
+        "action_rate": soft(c.action_rate(60.0), 0.03),
         # twice the robot's weight of 149 N, as the paper's 50 N is to a 2.5 kg robot [7 %]
         "foot_force": soft(c.foot_force(300.0, most=150.0), 0.016),
         # the belly is 0.06 m under the base: lower is a fall that has begun; hard [0.06 %]
@@ -79,8 +79,10 @@ def style() -> dict[str, Constraint]:
     """Return how it shall look on flat ground."""
     return {
         "base_orientation": soft(c.base_orientation(0.15)),  # 8.6 degrees [5 %]
-        "hip_position": soft(c.joint_position(0.4, HIP), 0.015),  # legs under the body, room for side steps [8 %]
+        "hip_position": soft(c.joint_position(0.4, HIP), 0.025),  # legs under the body, room for side steps [8 %]
         # no tripping: a trot of 2.5 Hz swings for 0.2 s [7 %]
-        "foot_air_time": soft(c.foot_air_time(0.16)),
-        "no_move": soft(c.no_move(2.0)),  # still when told to stand; the paper has 4 rad/s [0 %]
+        "foot_air_time": soft(c.foot_air_time(0.16), 0.04),
+        # still when told to stand; the paper has 4 rad/s. It costs nothing else, so the chance is the paper's: under
+        # 0.05 one of two seeds marked time, 11 % of all steps [0 %]
+        "no_move": soft(c.no_move(2.0), 0.03, p_max=0.25),
     }
