@@ -102,6 +102,8 @@ class Config:
     """gSDE: one deviation per feature and action; else per feature."""
     sde_expln: bool = False
     """gSDE: let the deviation grow only logarithmically above 1."""
+    sde_unit: bool = False
+    """gSDE: of features scaled to length 1, for noise that keeps its size; see ``gsde.unit``."""
     normalise: bool = True
     """Whether to normalise observations by running statistics."""
     seed: int = 0
@@ -166,7 +168,7 @@ def make_agent(cfg: Config, sizes: dict[str, int], device: torch.device | str = 
     actor = Actor(
         seen[0], sizes["action"], hidden=cfg.actor_hidden, activation=cfg.activation,
         exploration=cfg.exploration, log_std=cfg.log_std, full_std=cfg.sde_full_std, expln=cfg.sde_expln,
-        generator=seeder,
+        unit=cfg.sde_unit, generator=seeder,
     )  # fmt: skip
     critic = Critic(seen[1], hidden=cfg.critic_hidden, activation=cfg.activation, generator=seeder)
     if cfg.memory != "none":
@@ -221,8 +223,6 @@ def as_batch(agent: Agent, rollout: Rollout, cfg: Config) -> dict[str, Tensor]:
         batch |= symmetry.images(agent.mirror, rollout, cfg.actor_obs, agent.actor.norm, agent.critic.norm)
     require_finite(batch)
     batch["log_prob"] = gsde.log_prob(batch["u"], batch["mean"], batch["std"])
-    if agent.mirror is not None and cfg.symmetry in ("augment", "both") and cfg.exploration == "gsde":
-        batch |= symmetry.law_of_images(batch, agent.mirror, agent.actor)
     return batch
 
 

@@ -21,7 +21,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from robot_rl.learn import gsde
 from robot_rl.learn.nets import Actor, Critic, Normaliser
 from robot_rl.learn.rollout import Rollout
 
@@ -171,7 +170,7 @@ class RecurrentActor(nn.Module):
         z = self.head.mlp.features(features)
         u = self.head.mlp.layers[-1](z)
         if xi is not None:
-            u = u + gsde.noise(z, gsde.positive_std(self.log_std, expln=self.head.expln) * xi)
+            u = u + self.head.noise(z, xi)
         return torch.tanh(u), after
 
     def clear(self) -> None:

@@ -1,9 +1,9 @@
 """Mirrored samples and the mirror loss, as in RSL-RL (Mittal et al. 2024, arXiv:2403.04359).
 
 *Augmentation*: each minibatch is doubled by its mirror image; the images copy old log-probability,
-advantage and return of their originals. Their first ratio is therefore 1 only where the policy is symmetric already.
-gSDE's deviation is that of a fresh network's features, symmetric nowhere: there, our deviation, images take their old
-log-probability from the policy that acted, as if it had been it that did what the mirror shows.
+advantage and return of their originals. Their first ratio is therefore 1 only where the policy is symmetric already;
+that keeps it so. Images with a first ratio of 1, for gSDE, drove policy and mirror apart: an image far from what the
+policy does, and worse than average, then pushes it further away.
 *Mirror loss* (Yu et al. 2018, arXiv:1801.08093): ``|mean(mirror(s)) - mirror(mean(s))|^2``, the second term
 constant. KL and entropy are those of the originals.
 
@@ -21,15 +21,14 @@ import torch
 from torch import Tensor
 
 from robot_rl.hardware.symmetry import Reflection, Reflections
-from robot_rl.learn import gsde
-from robot_rl.learn.nets import Actor, Normaliser
+from robot_rl.learn.nets import Normaliser
 from robot_rl.learn.rollout import Rollout
 
 CHOICES = ("none", "augment", "loss", "both")
 """What ``Config.symmetry`` may be."""
 
 PREFIX = "mirror_"
-"""In front of the names of a batch's columns that are of its images."""
+"""In front of the names of a batch's columns that are mirrored, normalised observations."""
 
 _COPIED = ("log_prob", "value", "ret", "advantage")
 
@@ -93,17 +92,11 @@ def images(
     }
 
 
-def law_of_images(batch: dict[str, Tensor], mirror: Mirror, actor: Actor) -> dict[str, Tensor]:
-    """Return ``actor``'s log-probability of what a batch's images do, (T*N,), where images are not to copy theirs."""
-    mean, std = actor.distribution(batch[PREFIX + "obs"])
-    return {PREFIX + "log_prob": gsde.log_prob(mirror.action(batch["u"]), mean, std)}
-
-
 def augmented(mb: dict[str, Tensor], mirror: Mirror) -> dict[str, Tensor]:
     """Return a minibatch of 2 B rows: the originals, then their images with copied targets."""
     images = {
         "obs": mb[PREFIX + "obs"], "critic_obs": mb[PREFIX + "critic_obs"], "u": mirror.action(mb["u"]),
-        **{name: mb.get(PREFIX + name, mb[name]) for name in _COPIED},
+        **{name: mb[name] for name in _COPIED},
     }  # fmt: skip
     return {name: torch.cat((mb[name], image)) for name, image in images.items()}
 

@@ -58,20 +58,6 @@ def test_an_odd_policy_has_no_mirror_loss_and_another_has() -> None:
     assert float(parts["asymmetry"]) == pytest.approx(1.0, abs=1e-4)
 
 
-@pytest.mark.parametrize("exploration", ["gaussian", "gsde"])
-def test_images_explored_with_gsde_begin_at_the_policy_that_acted(exploration: str) -> None:
-    """GSDE's deviation follows features that no mirror leaves alone: copied log-probabilities begin far off."""
-    cfg = replace(SMALL, symmetry="augment", exploration=exploration)
-    agent, batch = collected(cfg)
-    assert agent.mirror is not None
-    both, rows = symmetry.augmented(batch, agent.mirror), len(batch["u"])
-    log_prob = gsde.log_prob(both["u"], *agent.actor.distribution(both["obs"]))
-    off = (log_prob - both["log_prob"]).abs()
-    assert float(off[:rows].max()) < 1e-4
-    copied = torch.equal(both["log_prob"][rows:], batch["log_prob"])
-    assert copied if exploration == "gaussian" else float(off[rows:].max()) < 1e-4
-
-
 def test_the_doubled_batch_is_the_originals_and_their_images_with_the_same_targets() -> None:
     cfg = replace(SMALL, symmetry="augment")
     agent, batch = collected(cfg)
