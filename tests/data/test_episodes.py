@@ -245,12 +245,14 @@ def test_a_disk_too_full_for_a_footer_is_tried_again(tmp_path: Path, monkeypatch
         check_sealed(path)
 
 
-def test_a_new_segment_begins_when_the_old_one_is_old(tmp_path: Path) -> None:
-    with make_writer(tmp_path, segment_s=0.05) as writer:
+def test_a_new_segment_begins_when_the_old_one_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with make_writer(tmp_path, segment_s=600.0) as writer:
         writer.append(make_rows(0, 1))
         writer.append(make_rows(1, 1))
-        time.sleep(0.06)
+        now = time.monotonic
+        monkeypatch.setattr(time, "monotonic", lambda: now() + 600.0)
         writer.append(make_rows(2, 1))
+        monkeypatch.undo()
     assert len(names(tmp_path, ".seg")) == 2
     assert_rows(read_all(tmp_path)[0], 0, 3)
 
