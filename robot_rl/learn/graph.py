@@ -34,8 +34,8 @@ IR_VERSION = 8  # with opset 17 the oldest onnxruntime we support reads it
 
 _NODES = {"elu": "Elu", "relu": "Relu", "tanh": "Tanh"}
 
-_STD, _MATRIX, _NOISY, _CLIPPED = "exploration_std", "exploration_matrix", "explored", "clipped"
-_UNIT = "exploration_features"
+_STD, _UNIT, _MATRIX = "exploration_std", "exploration_features", "exploration_matrix"
+_NOISY, _CLIPPED = "explored", "clipped"
 """Tensors of the tail that a policy with gSDE, or with a clipped mean, has between its last layer and its tanh."""
 
 

@@ -40,8 +40,7 @@ def positive_std(log_std: Tensor, *, expln: bool = False) -> Tensor:
 def unit(z: Tensor) -> Tensor:
     """Return features scaled to length 1, shape (..., F); our deviation, an option.
 
-    The norm of a network's features grows while it learns, and the noise with it; and as they turn, so does the
-    deviation, which the KL counts as a change of the policy: an adaptive rate falls to a tenth of that of a Gaussian.
+    The norm of a network's features grows while it learns, and the noise with it: on the go2 from 0.5 to above 1.
     With deviations alike and features of length 1 the marginal deviation is ``sigma``, whatever the features.
     """
     return torch.nn.functional.normalize(z, dim=-1)
