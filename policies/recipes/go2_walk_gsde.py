@@ -11,7 +11,7 @@ def recipe() -> Recipe:
 
     The deviation of an action is that of an entry of the matrix times the norm of the last hidden layer, which grows
     while the policy learns, from 6.5 to 13: begun at go2_walk_ppo's 0.5 and with its bonus for entropy the noise grew
-    to 0.7. It begins at 0.2 here, without the bonus, and may shrink to 0.03.
+    to 0.7. It begins at 0.2 here, without the bonus, and may shrink to 0.03. It does not learn to walk yet.
     """
     gaussian = zoo.load("policies", "recipes/go2_walk_ppo").recipe()
     config = dataclasses.replace(

@@ -226,7 +226,7 @@ class Actor(nn.Module):
         mean, std, z = self._law(normalised)
         if self.exploration == "gsde":
             assert self.matrix is not None, "gSDE: call redraw(num_envs) before explore()"
-            return mean + gsde.noise(self.noisy_features(z), self.matrix), mean, std
+            return mean + gsde.noise(z, self.matrix), mean, std
         xi = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
         return torch.addcmul(mean, std, xi), mean, std
 
@@ -235,9 +235,8 @@ class Actor(nn.Module):
         mean = self.mlp.layers[-1](z)
         if self.exploration == "gaussian":
             return mean, self.log_std.exp().expand_as(mean), z
-        z = z.detach() if self.detach else z
-        std = gsde.marginal_std(self.noisy_features(z), self.log_std, self.num_actions, expln=self.expln)
-        return mean, std, z
+        z = self.noisy_features(z.detach() if self.detach else z)
+        return mean, gsde.marginal_std(z, self.log_std, self.num_actions, expln=self.expln), z
 
     @torch.no_grad()
     def as_mlp(self) -> DenseNet:

@@ -143,7 +143,7 @@ def joined(device: str = "cpu") -> Generator[Ranks]:
         return
     if place != "cpu":
         torch.cuda.set_device(local)
-    # Default arguments in there take the group that exists when they load: loaded later (optimisers do), they keep it
+    # Default arguments in there take the group that exists when they load: loaded later, while learning, they keep it
     # alive past its end, with threads that can abort the interpreter's exit (pytorch issue 190489).
     importlib.import_module("torch.distributed.nn.functional")
     dist.init_process_group("gloo" if place == "cpu" else "nccl", timeout=timedelta(seconds=PATIENCE_S))

@@ -115,10 +115,11 @@ def test_continuity_cost_of_known_signals() -> None:
 
 
 def test_with_unit_features_the_deviation_does_not_follow_their_norm() -> None:
-    obs, generator = torch.randn(500, 5), torch.Generator().manual_seed(2)
+    generator = torch.Generator().manual_seed(2)
+    obs = torch.randn(500, 5, generator=generator)
     for unit in (False, True):
         actor = Actor(5, 2, hidden=(8, 8), exploration="gsde", log_std=-1.0, unit=unit, generator=generator)
-        mean, before = actor.distribution(obs)
+        before = actor.distribution(obs)[1]
         with torch.no_grad():
             actor.mlp.layers[-3].weight.mul_(10.0)
             actor.redraw(20_000, generator=generator)

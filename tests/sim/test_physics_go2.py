@@ -117,7 +117,11 @@ def test_forces_under_trotting_feet_are_solved(go2: Robot, tmp_path: Path) -> No
     solved = re.sub(r'iterations="\d+" ls_iterations="\d+"', 'iterations="100" ls_iterations="50"', model.read_text())
     assert solved != model.read_text()
     model.write_text(solved)
-    forces = [trot(build_backend("mujoco_cpu", robot, 4)) for robot in (go2, read_robot(folder))]
+    forces = []
+    for robot in (go2, read_robot(folder)):
+        physics = build_backend("mujoco_cpu", robot, 4)
+        forces.append(trot(physics))
+        physics.close()
     np.testing.assert_allclose(forces[0].mean(0), forces[1].mean(0), rtol=0.02)
     np.testing.assert_allclose(forces[0].max(0), forces[1].max(0), rtol=0.05)
 
