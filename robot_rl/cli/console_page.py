@@ -31,6 +31,7 @@ REFRESH_S = 0.1
 STEP = 0.1
 """What one key press adds to a velocity [m/s, rad/s] or, in takeover, to a raw action."""
 COLOURS = {Mode.OFF: "grey50", Mode.DAMP: "yellow", Mode.STAND: "cyan", Mode.POLICY: "green", Mode.TAKEOVER: "magenta"}
+_PANES = ("mode", "robot", "hand", "learner")
 
 
 class Hand:
@@ -266,15 +267,13 @@ class ConsoleApp(App[None]):
 
     def draw(self) -> None:
         """Show what is known now; nothing while the page opens or closes."""
-        if not self.query("#log"):
-            return
+        if not all(self.query(f"#{name}") for name in ("log", *_PANES)):
+            return  # a page that closes loses them one by one
         while self._events:
             event = self._events.pop(0)
             self.note(f"tick {event.tick} {event.kind} {event.reason}".rstrip())
-        self.query_one("#mode", Static).update(self._mode())
-        self.query_one("#robot", Static).update(self._robot())
-        self.query_one("#hand", Static).update(self._hand())
-        self.query_one("#learner", Static).update(self._learner())
+        for name, shown in zip(_PANES, (self._mode(), self._robot(), self._hand(), self._learner()), strict=True):
+            self.query_one(f"#{name}", Static).update(shown)
 
     def _mode(self) -> Text:
         status, age_s = self.operator.status, time.monotonic() - self.operator.status_at_s

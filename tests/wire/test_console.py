@@ -158,6 +158,8 @@ def test_the_learner_and_a_silent_robot_are_shown() -> None:
         robot.publish(msg.STATUS, msg.PolicyStatus(mode=3, who=1))
         await until(pilot, lambda: "POLICY" in text(app, "mode"))
         await until(pilot, lambda: "NO SIGNAL" in text(app, "mode"))
+        await app.query_one("#mode").remove()
+        app.draw()  # a page that closes loses its panes one by one while it is drawn
 
     play(here, script)
     robot.close()
