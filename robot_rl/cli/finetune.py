@@ -52,7 +52,7 @@ class Args:
     prior: Path | None = None
     """A store of earlier episodes, half of every minibatch."""
     critics: Path | None = None
-    """The run that the policy was exported from (rlpd, iql, rlif), or its checkpoint: its critics go on learning."""
+    """The run that the policy was exported from (rlpd, iql, rlif, aprl), or its checkpoint: its critics learn on."""
     wire: str = ""
     """dds or ros: announce policies there. Empty announces nothing."""
     namespace: str = ""

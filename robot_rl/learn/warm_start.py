@@ -3,7 +3,7 @@
 A released file has the policy alone. With fresh critics its fine-tuning has to wait until they know something; with
 those of the run that it came from, it need not (IQL: Kostrikov et al. 2022, arXiv 2110.06169, section 5.3).
 
-Knows: checkpoints of rlpd, iql and rlif. Does not know: how critics learn.
+Knows: checkpoints of rlpd, iql, rlif and aprl. Does not know: how critics learn.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robot_rl.learn import checkpoint, iql, rlif, rlpd_file
+from robot_rl.learn import aprl, checkpoint, iql, rlif, rlpd_file
 from robot_rl.learn.agent import Agent
 from robot_rl.learn.ensemble import Shape
 from robot_rl.learn.nets import DenseNet
@@ -56,8 +56,11 @@ def read_critics(path: Path) -> Critics:
         pupil, rules = rlif.unpack(tree)
         source, policy, discount = pupil.agent, pupil.actor.as_mlp(), rules.rlpd.discount
         reward = "intervention" if rules.method == "rlif" else "task"
+    elif algorithm == "aprl":
+        grown, _ = aprl.unpack(tree)
+        source, policy, discount = grown.agent, grown.actor.as_mlp(), grown.learning.discount
     else:
-        raise ValueError(f"{path} is of {algorithm!r}; critics of actions have ('rlpd', 'iql', 'rlif')")
+        raise ValueError(f"{path} is of {algorithm!r}; critics of actions have ('rlpd', 'iql', 'rlif', 'aprl')")
     tensors = {name: getattr(source, name).detach() for name in _TENSORS}
     return Critics(path, reward, policy, source.shape, discount, tensors)
 

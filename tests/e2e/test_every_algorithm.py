@@ -25,7 +25,7 @@ from robot_rl.cli.run import load, make_site
 from robot_rl.contract.golden import read_bundle
 from robot_rl.data.episodes import read_episodes
 from robot_rl.data.transition import Mode, Who
-from robot_rl.learn import imitation, iql, presets, rlif, rlpd
+from robot_rl.learn import aprl, imitation, iql, presets, rlif, rlpd
 from robot_rl.learn.offline_online import Config
 from robot_rl.learn.overseer import Strategy
 from robot_rl.learn.recipe import Recipe
@@ -57,6 +57,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "iql_rlpd": lambda: Recipe(TASK, of_data(300), "iql", num_envs=4),
     "rlif": lambda: Recipe(TASK, overseen("rlif"), "rlif", num_envs=4),
     "hil_serl": lambda: Recipe(TASK, overseen("hil_serl"), "rlif", num_envs=4),
+    "aprl": lambda: Recipe(TASK, grown(), "aprl", num_envs=1),
     **{
         name: lambda name=name: Recipe(TASK, replace(CLONED, method=name), "imitation", num_envs=4)
         for name in imitation.METHODS
@@ -79,10 +80,17 @@ def overseen(method: str) -> rlif.Config:
     return rlif.Config(method=method, strategy=STRATEGY, rlpd=learner, demos=1, total_steps=3_200)
 
 
+def grown() -> aprl.Config:
+    learner = replace(aprl.LEARNER, **LITTLE, dropout=0.0)
+    return aprl.Config(rlpd=learner, dynamics_hidden=(16, 16), hold_margin=0.2, total_steps=400)
+
+
 def critics_of(recipe: Recipe) -> rlpd.Config | None:
     """Return settings whose critics are those that the recipe learns for the task's reward; None where it has none."""
     if isinstance(recipe.config, rlpd.Config):
         return recipe.config
+    if isinstance(recipe.config, aprl.Config):
+        return recipe.config.rlpd
     return recipe.config.online if isinstance(recipe.config, Config) else None
 
 
@@ -96,7 +104,7 @@ def elders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, ...
     words = ("cartpole_swingup_ppo", "--num-envs", "8", "--total-steps", "512", "--no-progress")
     assert main(["train", *words, "--out", str(folder / "expert")]) == 0
     expert, data = ("--teacher", str(folder / "expert")), ("--prior", str(folder / "data"))
-    return {"rlpd": (), "iql": data, "rlif": expert, "imitation": expert}
+    return {"rlpd": (), "aprl": (), "iql": data, "rlif": expert, "imitation": expert}
 
 
 def in_zoo(patch: pytest.MonkeyPatch, recipe: Any, name: str) -> None:

@@ -71,5 +71,5 @@ def test_critics_of_something_else_are_refused(learnt: tuple[iql.Student, Path],
     with pytest.raises(ValueError, match=r"has critics Shape\(.*members=2.*want Shape\(.*members=3"):
         adopt(wide, known, released, discount=0.9)
     checkpoint.save(tmp_path / "ppo.npz", {"algorithm": "ppo"})
-    with pytest.raises(ValueError, match=r"is of 'ppo'; critics of actions have \('rlpd', 'iql', 'rlif'\)"):
+    with pytest.raises(ValueError, match=r"is of 'ppo'; critics of actions have \('rlpd', 'iql', 'rlif', 'aprl'\)"):
         read_critics(tmp_path / "ppo.npz")
