@@ -62,7 +62,7 @@ def safety() -> dict[str, Constraint]:
         # 90 % of the 15.7 rad/s of robot.toml, the one velocity limit within a walker's reach [11 %]
         "knee_velocity": soft(c.joint_velocity(14.0, KNEE), 0.015),
         # 12 rad/s of change in one 20 ms tick: beyond it gears clatter; the paper has 800 on a small robot [11 %]
-        "joint_acceleration": soft(c.joint_acceleration(600.0), 0.014),
+        "joint_acceleration": soft(c.joint_acceleration(600.0), 0.01),
         # half of the peak torque of robot.toml, 23.7 and 45.43 N m: what motors can give for longer [5 %, 0.1 %]
         "hip_thigh_torque": soft(c.joint_torque(12.0, HIP_THIGH), 0.035),
         "knee_torque": soft(c.joint_torque(22.7, KNEE), 0.035),
