@@ -34,8 +34,7 @@ IR_VERSION = 8  # with opset 17 the oldest onnxruntime we support reads it
 
 _NODES = {"elu": "Elu", "relu": "Relu", "tanh": "Tanh"}
 
-_STD, _UNIT, _MATRIX = "exploration_std", "exploration_features", "exploration_matrix"
-_NOISY, _CLIPPED = "explored", "clipped"
+_STD, _MATRIX, _NOISY, _CLIPPED = "exploration_std", "exploration_matrix", "explored", "clipped"
 """Tensors of the tail that a policy with gSDE, or with a clipped mean, has between its last layer and its tanh."""
 
 
@@ -142,8 +141,7 @@ def read_mlp(path: Path) -> DenseNet:
     if len(set(activations)) > 1:
         raise ValueError(f"{path}: the network mixes the activations {sorted(set(activations))}; one is expected")
     std, clip = arrays.get(_STD), float(arrays.get(f"{_CLIPPED}_high", math.inf))
-    unit = any(_UNIT in node.output for node in tail)
-    net = DenseNet(tuple(layers), activations[0] if activations else "tanh", std=std, unit=unit, mean_clip=clip)
+    net = DenseNet(tuple(layers), activations[0] if activations else "tanh", std=std, mean_clip=clip)
     if tail and tail != _tail(net, features=features, mean=nodes[-1].input[0]):
         raise ValueError(f"{path}: between last layer and Tanh stand {[n.op_type for n in tail]}; no robot_rl policy")
     return net
@@ -164,7 +162,7 @@ def dense_forward(net: DenseNet) -> Forward:
         u = nn.functional.linear(x, *layers[-1]).clamp(-net.mean_clip, net.mean_clip)
         if xi is not None:
             assert std is not None, "only a policy with gSDE takes a noise matrix"
-            u = u + gsde.noise(gsde.unit(x) if net.unit else x, std * torch.from_numpy(np.array(xi)))
+            u = u + gsde.noise(x, std * torch.from_numpy(np.array(xi)))
         return torch.tanh(u).numpy()
 
     return forward
@@ -214,9 +212,6 @@ def _tail(net: DenseNet, *, features: str, mean: str) -> list[onnx.NodeProto]:
         nodes.append(helper.make_node("Clip", [mean, f"{_CLIPPED}_low", f"{_CLIPPED}_high"], [_CLIPPED]))
         mean = _CLIPPED
     if net.std is not None:  # xi -> W = sigma xi, and mu + z^T W in one node
-        if net.unit:
-            nodes.append(helper.make_node("LpNormalization", [features], [_UNIT], axis=-1, p=2))
-            features = _UNIT
         nodes.append(helper.make_node("Mul", [_STD, EXPLORATION], [_MATRIX]))
         nodes.append(helper.make_node("Gemm", [features, _MATRIX, mean], [_NOISY]))
         mean = _NOISY
@@ -225,7 +220,7 @@ def _tail(net: DenseNet, *, features: str, mean: str) -> list[onnx.NodeProto]:
 
 def _without_tail(nodes: list[onnx.NodeProto]) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:
     """Split what ``_tail`` adds to a plain perceptron; return the nodes of that perceptron, and the tail."""
-    chain = [node for node in nodes if not {_CLIPPED, _UNIT, _MATRIX, _NOISY} & set(node.output)]
+    chain = [node for node in nodes if not {_CLIPPED, _MATRIX, _NOISY} & set(node.output)]
     extra = len(nodes) - len(chain)
     if not extra or len(chain) < 2:
         return nodes, []

@@ -37,15 +37,6 @@ def positive_std(log_std: Tensor, *, expln: bool = False) -> Tensor:
     return torch.where(log_std > 0.0, above, below)
 
 
-def unit(z: Tensor) -> Tensor:
-    """Return features scaled to length 1, shape (..., F); our deviation, an option.
-
-    The norm of a network's features grows while it learns, and the noise with it: on the go2 from 0.5 to above 1.
-    With deviations alike and features of length 1 the marginal deviation is ``sigma``, whatever the features.
-    """
-    return torch.nn.functional.normalize(z, dim=-1)
-
-
 def draw(
     log_std: Tensor, count: int, num_actions: int, *, expln: bool = False, generator: torch.Generator | None = None
 ) -> Tensor:

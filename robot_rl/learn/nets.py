@@ -143,8 +143,6 @@ class DenseNet:
     """A key of ``ACTIVATIONS``, between layers; the last layer ends in tanh."""
     std: np.ndarray | None = None
     """gSDE: deviations of the noise matrix, float32 (F, A), or (F, 1) for all actions alike; None without gSDE."""
-    unit: bool = False
-    """gSDE: the noise is of features scaled to length 1, see ``gsde.unit``."""
     mean_clip: float = math.inf
     """Hard bound of the last layer before noise and tanh; infinite is none."""
 
@@ -163,7 +161,6 @@ class Actor(nn.Module):
         log_std: float = 0.0,
         full_std: bool = True,
         expln: bool = False,
-        unit: bool = False,
         detach: bool = True,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -177,14 +174,13 @@ class Actor(nn.Module):
             log_std: Initial log deviation, of each action (gaussian) or each entry of the matrix (gsde).
             full_std: gSDE only: one deviation per feature and action; else one per feature.
             expln: gSDE only: see ``gsde.positive_std``.
-            unit: gSDE only: the noise is of features of length 1, see ``gsde.unit``.
             detach: gSDE only: stop gradients from the noise into the features (on-policy: True, SAC: False).
         """
         super().__init__()
         if exploration not in EXPLORATIONS:
             raise ValueError(f"no exploration {exploration!r}; the choices are {EXPLORATIONS}")
         self.num_actions = num_actions
-        self.exploration, self.expln, self.unit, self.detach = exploration, expln, unit, detach
+        self.exploration, self.expln, self.detach = exploration, expln, detach
         self.norm = Normaliser(obs_size)
         self.mlp = Mlp((obs_size, *hidden, num_actions), activation=activation, output_gain=0.01, generator=generator)
         gaussian = exploration == "gaussian"
@@ -209,11 +205,7 @@ class Actor(nn.Module):
 
     def noise(self, z: Tensor, xi: Tensor) -> Tensor:
         """Return gSDE's noise, shape (..., A), for features (..., F) and standard normal ``xi`` (F, A)."""
-        return gsde.noise(self.noisy_features(z), gsde.positive_std(self.log_std, expln=self.expln) * xi)
-
-    def noisy_features(self, z: Tensor) -> Tensor:
-        """Return what of the features (..., F) the noise is linear in, (..., F)."""
-        return gsde.unit(z) if self.unit else z
+        return gsde.noise(z, gsde.positive_std(self.log_std, expln=self.expln) * xi)
 
     def redraw(self, num_envs: int, *, generator: torch.Generator | None = None) -> None:
         """Draw one noise matrix per environment; nothing to do without gSDE."""
@@ -235,7 +227,7 @@ class Actor(nn.Module):
         mean = self.mlp.layers[-1](z)
         if self.exploration == "gaussian":
             return mean, self.log_std.exp().expand_as(mean), z
-        z = self.noisy_features(z.detach() if self.detach else z)
+        z = z.detach() if self.detach else z
         return mean, gsde.marginal_std(z, self.log_std, self.num_actions, expln=self.expln), z
 
     @torch.no_grad()
@@ -248,7 +240,7 @@ class Actor(nn.Module):
         layers = tuple((w.float().numpy(), b.float().numpy()) for w, b in weights)
         gaussian = self.exploration == "gaussian"
         std = None if gaussian else gsde.positive_std(self.log_std, expln=self.expln).cpu().numpy()
-        return DenseNet(layers=layers, activation=self.mlp.activation, std=std, unit=self.unit)
+        return DenseNet(layers=layers, activation=self.mlp.activation, std=std)
 
 
 class Critic(nn.Module):

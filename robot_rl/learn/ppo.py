@@ -102,8 +102,6 @@ class Config:
     """gSDE: one deviation per feature and action; else per feature."""
     sde_expln: bool = False
     """gSDE: let the deviation grow only logarithmically above 1."""
-    sde_unit: bool = False
-    """gSDE: of features scaled to length 1, for noise that keeps its size; see ``gsde.unit``."""
     normalise: bool = True
     """Whether to normalise observations by running statistics."""
     seed: int = 0
@@ -168,7 +166,7 @@ def make_agent(cfg: Config, sizes: dict[str, int], device: torch.device | str = 
     actor = Actor(
         seen[0], sizes["action"], hidden=cfg.actor_hidden, activation=cfg.activation,
         exploration=cfg.exploration, log_std=cfg.log_std, full_std=cfg.sde_full_std, expln=cfg.sde_expln,
-        unit=cfg.sde_unit, generator=seeder,
+        generator=seeder,
     )  # fmt: skip
     critic = Critic(seen[1], hidden=cfg.critic_hidden, activation=cfg.activation, generator=seeder)
     if cfg.memory != "none":

@@ -181,7 +181,7 @@ def _structured(
 ) -> _Law:
     """gSDE: ``std^2 = z^2 sigma^2 + 1e-6``, the features z (S, F) held constant."""
     rows, free = len(mb["u"]), actor.log_std  # (F, A) or (F, 1)
-    sigma, z2 = gsde.positive_std(free, expln=actor.expln), actor.noisy_features(z).square()
+    sigma, z2 = gsde.positive_std(free, expln=actor.expln), z.square()
     variance = (z2 @ sigma.square()).add_(gsde.VARIANCE_FLOOR).expand_as(mean)  # (S, A)
     std = variance.sqrt()
     gap = all_["u"] - mean

@@ -30,7 +30,7 @@ from robot_rl.learn.symmetry import Mirror, make_mirror
 _log = logging.getLogger(__name__)
 
 _SHAPE = ("actor_obs", "actor_hidden", "critic_hidden", "activation", "memory", "memory_features", "exploration",
-          "sde_full_std", "sde_expln", "sde_unit")  # fmt: skip
+          "sde_full_std", "sde_expln")  # fmt: skip
 """Settings that a resumed run must share with its checkpoint."""
 
 

@@ -95,7 +95,7 @@ def recurrent_net(actor: RecurrentActor) -> RecurrentNet:
         w.float().numpy(),
         parameters["weight_hh_l0"].float().numpy(),
         (biases[0].float().numpy(), biases[1].float().numpy()),
-        DenseNet(layers, head.mlp.activation, std=std, unit=head.unit),
+        DenseNet(layers, head.mlp.activation, std=std),
     )
 
 

@@ -38,10 +38,10 @@ def spread(parameter: nn.Parameter) -> None:
         parameter.copy_(torch.linspace(-3.0, 0.5, parameter.numel()).view_as(parameter))
 
 
-def ppo_actor(*, full_std: bool = True, expln: bool = False, unit: bool = False, activation: str = "elu") -> nets.Actor:
+def ppo_actor(*, full_std: bool = True, expln: bool = False, activation: str = "elu") -> nets.Actor:
     generator = torch.Generator().manual_seed(0)
     actor = nets.Actor(
-        45, 12, hidden=(64, 32), exploration="gsde", full_std=full_std, expln=expln, unit=unit,
+        45, 12, hidden=(64, 32), exploration="gsde", full_std=full_std, expln=expln,
         activation=activation, generator=generator,
     )  # fmt: skip
     actor.norm.update(torch.from_numpy(rows(256)) * 3.0 + 0.5)
@@ -66,7 +66,6 @@ ACTORS = {
     "ppo": ppo_actor(),
     "ppo diagonal": ppo_actor(full_std=False),
     "ppo expln": ppo_actor(expln=True, activation="silu"),
-    "ppo unit": ppo_actor(unit=True),
     "sac": sac_actor(),
     "sac diagonal, expln": sac_actor(full_std=False, expln=True),
     "sac unclipped": sac_actor(mean_clip=math.inf),
@@ -148,7 +147,7 @@ def test_torch_repeats_the_matrix_bit_for_bit() -> None:
 def test_the_way_back_is_exact(tmp_path: Path, name: str) -> None:
     net = ACTORS[name].as_mlp()
     again = read_mlp(export_policy(net, CONTRACT, tmp_path / "p.onnx", provenance=ABOUT).path)
-    assert (again.activation, again.unit, again.mean_clip) == (net.activation, net.unit, net.mean_clip)
+    assert (again.activation, again.mean_clip) == (net.activation, net.mean_clip)
     assert net.std is not None and again.std is not None and np.array_equal(again.std, net.std)
     assert again.std.shape == ((32, 1) if "diagonal" in name else (32, 12))
     for (w, b), (w0, b0) in zip(again.layers, net.layers, strict=True):

@@ -37,7 +37,7 @@ def rows(n: int = STEPS) -> np.ndarray:
 def make_actor(kind: str, exploration: str = "gaussian", *, activation: str = "elu") -> RecurrentActor:
     cfg = ppo.Config(
         memory=kind, memory_features=24, actor_hidden=(32, 16), exploration=exploration, log_std=-1.0,
-        activation=activation, sde_expln=activation == "silu", sde_unit=activation == "elu",
+        activation=activation, sde_expln=activation == "silu",
     )  # fmt: skip
     actor = cast("RecurrentActor", ppo.make_agent(cfg, {"policy": 45, "action": 12}).actor)
     actor.norm.update(torch.from_numpy(rows(256)) * 3.0 + 0.5)

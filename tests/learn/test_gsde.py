@@ -112,21 +112,3 @@ def test_continuity_cost_of_known_signals() -> None:
     assert float(gsde.continuity_cost(limits)) == 100.0
     noise = torch.rand(200_000, generator=torch.Generator().manual_seed(0)) * 2.0 - 1.0
     assert float(gsde.continuity_cost(noise)) == pytest.approx(100.0 / 6.0, rel=0.02)
-
-
-def test_with_unit_features_the_deviation_does_not_follow_their_norm() -> None:
-    generator = torch.Generator().manual_seed(2)
-    obs = torch.randn(500, 5, generator=generator)
-    for unit in (False, True):
-        actor = Actor(5, 2, hidden=(8, 8), exploration="gsde", log_std=-1.0, unit=unit, generator=generator)
-        before = actor.distribution(obs)[1]
-        with torch.no_grad():
-            actor.mlp.layers[-3].weight.mul_(10.0)
-            actor.redraw(20_000, generator=generator)
-            after = actor.distribution(obs)[1]
-            assert torch.allclose(after, before, rtol=1e-4) == unit
-            mean, std = actor.distribution(obs[:1])
-            seen = actor.explore(obs[:1].expand(20_000, -1))[0] - mean
-        assert torch.allclose(seen.std(0), std[0], rtol=0.03)
-        if unit:
-            assert torch.allclose(std, torch.full((), math.exp(-1.0)), rtol=1e-4)

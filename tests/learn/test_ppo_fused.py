@@ -41,7 +41,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "gsde": GSDE,
     "gsde, one deviation": {**GSDE, "sde_full_std": False},
     "gsde, expln": {**GSDE, "sde_expln": True, "log_std": -0.2},
-    "gsde, unit": {**GSDE, "sde_unit": True},
     "gsde, augment": {**GSDE, "symmetry": "augment"},
     "gsde, loss": {**GSDE, "symmetry": "loss"},
 }
