@@ -17,7 +17,6 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from io import StringIO
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,9 +27,11 @@ from robot_rl import zoo
 from robot_rl.data.atomic import write_whole
 from robot_rl.learn import aprl, aprl_loop, checkpoint
 from robot_rl.learn.env import VecEnv
+from robot_rl.learn.figures import as_svg
 from robot_rl.learn.metrics import METRICS_FILE, read_metrics
 from robot_rl.sim.env import Env, make_env
 from robot_rl.sim.task import Range, Task
+from robot_rl.zoo.benchmarks._study import Cell, kept, one_thread, standard_error  # pyright: ignore[reportMissingImports]  # found by zoo
 
 VARIANTS = {"aprl": "go2_aprl", "restricted": "go2_aprl_restricted", "unrestricted": "go2_aprl_unrestricted"}
 """Recipes."""
@@ -47,7 +48,6 @@ COLUMNS = ("watched/speed", "episode/falls", "box/half_width", "dynamics/mean_er
 """Of metrics, behind the steps in a curve."""
 EPISODES, EVAL_SEED = 10, 10_000
 
-Cell = dict[str, Any]
 _log = logging.getLogger(__name__)
 
 
@@ -83,16 +83,13 @@ def run(
         out: Where runs are kept.
         card: Folder for ``aprl.{md,svg,json}``; empty is ``out``.
     """
-    scale, threads, cells = Scale(steps, more, updates, width), torch.get_num_threads(), list[Cell]()
-    torch.set_num_threads(1)
-    try:
+    scale, cells = Scale(steps, more, updates, width), list[Cell]()
+    with one_thread():
         for change in ("", *(changes if more else ())):
             for seed in range(seeds):
                 for variant in variants:
                     cells.append(_kept(Path(out), variant, seed, change, scale))
                     write_card(Path(card or out), cells)
-    finally:
-        torch.set_num_threads(threads)
     found = summary(cells)
     value = found[variants[0], ""]["speed"][0]
     floor = max((found[v, ""]["speed"][0] for v in variants[1:]), default=0.0)
@@ -133,11 +130,8 @@ def world(variant: str, change: str) -> Task:
 def _kept(out: Path, variant: str, seed: int, change: str, scale: Scale) -> Cell:
     base = f"{variant}_seed{seed}_{scale.steps}_{scale.updates}_{scale.width}"
     path = out / (f"{base}_{change}_{scale.more}.json" if change else f"{base}.json")
-    if not path.is_file():
-        start = checkpoint.latest(out / base / "checkpoints") if change else None
-        cell = _train(path.with_suffix(""), variant, seed, change, scale, start)
-        write_whole(path, json.dumps(cell))
-    cell = json.loads(path.read_text())
+    start = checkpoint.latest(out / base / "checkpoints") if change else None
+    cell = kept(path, lambda folder: _train(folder, variant, seed, change, scale, start), clean=False)
     _log.warning("%s %s seed %d: %.2f m/s, %d falls", variant, change, seed, cell["speed"], cell["falls"])
     return cell
 
@@ -206,7 +200,7 @@ def summary(cells: Sequence[Cell]) -> dict[tuple[str, str], dict[str, tuple[floa
         part = [cell for cell in cells if (cell["variant"], cell["change"]) == key]
         rows = {name: [cell[name] for cell in part] for name in ("speed", "fell", "falls", "shrunk", "half_width")}
         rows |= {f"speed_{when}": [_speed(cell, when) for cell in part] for when in ("first", "last")}
-        found[key] = {name: (float(np.mean(x)), _error(x)) for name, x in rows.items()}
+        found[key] = {name: (float(np.mean(x)), standard_error(x)) for name, x in rows.items()}
     return found
 
 
@@ -215,10 +209,6 @@ def _speed(cell: Cell, when: str) -> float:
     curve = np.array([row[1] for row in cell["curve"]])
     tenth = max(1, len(curve) // 10)
     return float(np.mean(curve[:tenth] if when == "first" else curve[-tenth:]))
-
-
-def _error(x: Sequence[float]) -> float:
-    return float(np.std(x, ddof=1) / np.sqrt(len(x))) if len(x) > 1 else 0.0
 
 
 def write_card(folder: Path, cells: Sequence[Cell]) -> None:
@@ -264,7 +254,6 @@ def _text(pair: tuple[float, float]) -> str:
 
 def _plot(cells: Sequence[Cell]) -> str:
     """Speed, falls so far, box and surprise of every run, changed robots dashed."""
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.0, 6.0), layout="constrained")
@@ -278,7 +267,4 @@ def _plot(cells: Sequence[Cell]) -> str:
             axes.plot(curve[:, 0], y, lw=0.9, label=label, **style)
         axes.set(xlabel="steps", ylabel=name)
     figure.axes[0].legend()
-    text = StringIO()
-    with mpl.rc_context({"svg.hashsalt": "robot-rl"}):
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()
+    return as_svg(figure)

@@ -20,20 +20,20 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 
 from robot_rl.data.atomic import write_whole
 from robot_rl.learn.env import VecEnv
+from robot_rl.learn.figures import as_svg
 from robot_rl.learn.ppo import Config
 from robot_rl.learn.ppo_loop import train
 from robot_rl.learn.reward_scale import ScaledRewards
 from robot_rl.learn.watched import Watched, evaluate
 from robot_rl.sim.gym_batch import make_gym_world
+from robot_rl.zoo.benchmarks._study import Cell, kept, one_thread, over_seeds  # pyright: ignore[reportMissingImports]  # found by zoo
 
 NOISES = ("gaussian", "gsde")
 PAPER = {
@@ -47,7 +47,6 @@ LOG_STD = {"same": {"Hopper-v5": -1.2, "Ant-v5": -1.5}, "paper": {"Hopper-v5": -
 at fresh features on normalised observations; ``paper`` is table 9 of the supplement, for its wider ReLU networks."""
 EPISODES, EVAL_SEED = 20, 10_000
 
-Cell = dict[str, Any]
 _log = logging.getLogger(__name__)
 
 
@@ -67,17 +66,13 @@ def run(
     """
     if settings not in ("same", "paper"):
         raise ValueError(f"no settings {settings!r}; the choices are ('same', 'paper')")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     cells: list[Cell] = []
-    try:
+    with one_thread():
         for task in tasks:
             for seed in range(seeds):
                 for noise in NOISES:
                     cells.append(_kept(Path(out), task, noise, seed, steps, settings))
                     write_card(Path(card or out), cells)
-    finally:
-        torch.set_num_threads(threads)
     means = summary(cells)
     ratios = {task: means[task, "gsde"]["return"] / means[task, "gaussian"]["return"] for task in tasks}
     said = ", ".join(f"{t} {n}: {m['return']:.0f} / {m['continuity']:.2f}" for (t, n), m in means.items())
@@ -128,23 +123,13 @@ def _learner(
 
 def summary(cells: Sequence[Cell]) -> dict[tuple[str, str], dict[str, float]]:
     """Return mean and standard error over seeds of each (task, noise): ``return``, ``return_se``, ..."""
-    found: dict[tuple[str, str], dict[str, float]] = {}
-    for key in dict.fromkeys((cell["task"], cell["noise"]) for cell in cells):
-        part = [cell for cell in cells if (cell["task"], cell["noise"]) == key]
-        found[key] = {"seeds": len(part)}
-        for name in ("return", "continuity", "continuity_test", "last_training"):
-            x = np.array([cell[name] for cell in part], dtype=np.float64)
-            found[key][name] = float(x.mean())
-            found[key][f"{name}_se"] = float(x.std(ddof=1) / np.sqrt(len(x))) if len(x) > 1 else 0.0
-    return found
+    names = ("return", "continuity", "continuity_test", "last_training")
+    return over_seeds(cells, lambda cell: (cell["task"], cell["noise"]), names)
 
 
 def _kept(out: Path, task: str, noise: str, seed: int, steps: int, settings: str) -> Cell:
     path = out / f"{task}_{noise}_seed{seed}_{steps}_{settings}.json"
-    if not path.is_file():
-        write_whole(path, json.dumps(_train(out / path.stem, task, noise, seed, steps, settings)))
-        shutil.rmtree(out / path.stem)
-    cell = json.loads(path.read_text())
+    cell = kept(path, lambda folder: _train(folder, task, noise, seed, steps, settings))
     _log.warning(
         "%s %s seed %d: return %.0f, continuity cost %.2f, %.0f s",
         task, noise, seed, cell["return"], cell["continuity"], cell["seconds"],
@@ -228,7 +213,6 @@ def _markdown(cells: Sequence[Cell]) -> str:
 
 def _plot(cells: Sequence[Cell]) -> str:
     """Training returns of every run, a panel per task."""
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     tasks = list(dict.fromkeys(cell["task"] for cell in cells))
@@ -239,7 +223,4 @@ def _plot(cells: Sequence[Cell]) -> str:
                 axes.plot(*np.array(cell["curve"]).T, color=f"C{i}", lw=1.0, label=None if k else noise)
         axes.set(title=task, xlabel="steps", ylabel="return of training episodes")
         axes.legend()
-    text = StringIO()
-    with mpl.rc_context({"svg.hashsalt": "robot-rl"}):
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()
+    return as_svg(figure)

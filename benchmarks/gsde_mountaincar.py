@@ -20,19 +20,19 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 
 from robot_rl.data.atomic import write_whole
 from robot_rl.learn.env import VecEnv
+from robot_rl.learn.figures import as_svg
 from robot_rl.learn.rlpd import Config
 from robot_rl.learn.rlpd_loop import train
 from robot_rl.learn.watched import Watched, evaluate
 from robot_rl.sim.gym import GymWorld
+from robot_rl.zoo.benchmarks._study import Cell, kept, one_thread, over_seeds  # pyright: ignore[reportMissingImports]  # found by zoo
 
 ENV = "MountainCarContinuous-v0"
 UNSTRUCTURED = 0
@@ -44,7 +44,6 @@ PAPER: dict[int, tuple[float, float]] = {
 PAPER_STEPS, PAPER_RUNS = 60_000, 10
 EPISODES, EVAL_SEED = 20, 10_000
 
-Cell = dict[str, Any]
 _log = logging.getLogger(__name__)
 
 
@@ -61,16 +60,12 @@ def run(
         out: Where finished runs are kept.
         card: Folder for ``gsde_mountaincar.{md,svg,json}``; empty is ``out``.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     cells: list[Cell] = []
-    try:
+    with one_thread():
         for seed in range(seeds):
             for n in intervals:
                 cells.append(_kept(Path(out), n, seed, steps))
                 write_card(Path(card or out), cells)
-    finally:
-        torch.set_num_threads(threads)
     means = by_interval(cells)
     n = 8 if 8 in means else intervals[0]
     found = means[n]
@@ -100,23 +95,14 @@ def config(interval: int, seed: int, steps: int) -> Config:
 
 def by_interval(cells: Sequence[Cell]) -> dict[int, dict[str, float]]:
     """Return mean and standard error over seeds of each interval: ``return``, ``return_se``, ``continuity``, ..."""
-    found: dict[int, dict[str, float]] = {}
-    for n in sorted({cell["interval"] for cell in cells}):
-        part = [cell for cell in cells if cell["interval"] == n]
-        found[n] = {"seeds": len(part)}
-        for name in ("return", "continuity", "continuity_test", "first_success"):
-            x = np.array([cell[name] for cell in part], dtype=np.float64)
-            found[n][name] = float(x.mean())
-            found[n][f"{name}_se"] = float(x.std(ddof=1) / np.sqrt(len(x))) if len(x) > 1 else 0.0
-    return found
+    names = ("return", "continuity", "continuity_test", "first_success")
+    found = over_seeds(cells, lambda cell: cell["interval"], names)
+    return {n: found[n] for n in sorted(found)}
 
 
 def _kept(out: Path, interval: int, seed: int, steps: int) -> Cell:
     path = out / f"n{interval}_seed{seed}_{steps}.json"
-    if not path.is_file():
-        write_whole(path, json.dumps(_train(out / path.stem, interval, seed, steps)))
-        shutil.rmtree(out / path.stem)
-    cell = json.loads(path.read_text())
+    cell = kept(path, lambda folder: _train(folder, interval, seed, steps))
     _log.warning(
         "interval %d seed %d: return %.2f, continuity cost %.3f, %.0f s",
         interval, seed, cell["return"], cell["continuity"], cell["seconds"],
@@ -198,7 +184,6 @@ def _name(interval: int) -> str:
 
 def _plot(cells: Sequence[Cell]) -> str:
     """Return and cost by interval beside the paper's, then the training return of every run."""
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     means = by_interval(cells)
@@ -215,10 +200,7 @@ def _plot(cells: Sequence[Cell]) -> str:
             right.plot(*curve.T, color=f"C{i}", lw=0.8, label=None if k else _name(n))
     right.set(xlabel="steps", ylabel="return of training episodes")
     right.legend(fontsize=7)
-    text = StringIO()
-    with mpl.rc_context({"svg.hashsalt": "robot-rl"}):
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()
+    return as_svg(figure)
 
 
 def _by_interval(axes: Any, means: Mapping[int, Mapping[str, float]], name: str, column: int) -> None:

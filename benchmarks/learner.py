@@ -24,6 +24,7 @@ from torch import Tensor
 from robot_rl.data.replay import Replay, transition_columns
 from robot_rl.learn.fused import adam_step
 from robot_rl.learn.rlpd import Config, draw, make_agent, update
+from robot_rl.zoo.benchmarks._study import one_thread  # pyright: ignore[reportMissingImports]  # found by zoo
 from robot_rl.zoo.benchmarks.env import spent  # pyright: ignore[reportMissingImports]  # found by zoo
 
 OBS, ACTIONS, ROWS, BATCH, HIDDEN = 48, 12, 20_000, 256, 256
@@ -50,13 +51,9 @@ def run(
         utd: Critic updates per block.
     """
     cfg = Config(critics=critics, subset=subset, layer_norm=layer_norm, dropout=dropout, utd=utd)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         blocks = (_ours(cfg), _peer(utd, critics), _products(cfg))
         times = np.array([[spent(block) for block in blocks] for _ in range(rounds + 2)])[2:]  # (rounds, 3, 2)
-    finally:
-        torch.set_num_threads(threads)
     wall, cpu = np.moveaxis(times, -1, 0)  # (rounds, 3) each [s]
     step_us = wall[:, 0] / utd * 1e6
     ours, peer, products = utd / np.median(cpu, 0)

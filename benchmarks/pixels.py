@@ -17,6 +17,7 @@ import torch
 
 from robot_rl import zoo
 from robot_rl.learn.encoder import Config, Encoder, random_shift
+from robot_rl.zoo.benchmarks._study import one_thread  # pyright: ignore[reportMissingImports]  # found by zoo
 
 DRQ = Config(channels=(32, 32, 32, 32), strides=(2, 1, 1, 1))
 """The trunk of DrQ-v2, whose strides come too late for a CPU."""
@@ -31,16 +32,12 @@ def run(*, batch: int = 64, repeats: int = 4, size: int = 64, world: bool = Fals
         size: Height and width of the pictures that ``value`` is about.
         world: Also the parts of a step of ``panda_lift_pixels``; renders, which takes a GL.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         sizes = sorted({size, 64, 84, 128})
         rates = {side: _rates(Config(), side, batch, repeats) for side in sizes}
         drq = _rates(DRQ, 64, max(1, batch // 4), 1)
         floor = _rates(Config(), size, batch, repeats, trunk=True)
         parts = _parts() if world else {}
-    finally:
-        torch.set_num_threads(threads)
     pictures = np.zeros((batch, size, size, 3), np.uint8)
     shift_s = _seconds(lambda: random_shift(pictures, 4, np.random.default_rng(0)), repeats)
     told = "; ".join(

@@ -34,6 +34,7 @@ from robot_rl.learn.env import VecEnv
 from robot_rl.learn.overseer import Overseer, Strategy, at_random, by_critics
 from robot_rl.learn.watched import evaluate
 from robot_rl.sim.gym_batch import make_gym_world
+from robot_rl.zoo.benchmarks._study import Cell, kept, one_thread, standard_error  # pyright: ignore[reportMissingImports]  # found by zoo
 
 SCALE = {"Hopper-v5": (-20.27, 3234.3), "Walker2d-v5": (1.63, 4592.3)}
 """Returns that score 0 and 100: D4RL's random and expert (Fu et al. 2020, arXiv 2004.07219)."""
@@ -56,7 +57,6 @@ EPISODES, EVAL_SEED, NUM_ENVS = 20, 10_000, 4
 RATE = 0.85
 """Of the random overseer, as the paper's random columns."""
 
-Cell = dict[str, Any]
 _log = logging.getLogger(__name__)
 
 
@@ -98,9 +98,8 @@ def run(
         card: Folder for ``rlif.{md,json}``; empty is ``out``.
     """
     scale = Scale(steps, expert_steps, stage_steps, updates, width, bool(hindsight))
-    threads, cells = torch.get_num_threads(), list[Cell]()
-    torch.set_num_threads(1)
-    try:
+    cells: list[Cell] = []
+    with one_thread():
         for task in tasks:
             stages = train_expert(Path(out) / f"expert_{task}", task, scale)
             for level in levels:
@@ -108,8 +107,6 @@ def run(
                     for method in methods:
                         cells.append(_kept(Path(out), stages, task, level, method, seed, scale))
                         write_card(Path(card or out), cells)
-    finally:
-        torch.set_num_threads(threads)
     means = summary(cells)
     best = {key[2]: mean for key, (mean, _) in means.items() if key[:2] == (tasks[0], levels[-1])}
     floor = max((mean for method, mean in best.items() if not method.startswith("rlif")), default=0.0)
@@ -194,9 +191,7 @@ def _mean_value(task: str, judge: Agent) -> float:
 def _kept(out: Path, stages: Sequence[Path], task: str, level: int, method: str, seed: int, scale: Scale) -> Cell:
     how = "hind" if scale.hindsight else "fore"
     path = out / f"{task}_{level}_{method}_seed{seed}_{scale.steps}_{scale.updates}_{how}.json"
-    if not path.is_file():
-        write_whole(path, json.dumps(_train(path.with_suffix(""), stages, task, level, method, seed, scale)))
-    cell = json.loads(path.read_text())
+    cell = kept(path, lambda folder: _train(folder, stages, task, level, method, seed, scale), clean=False)
     _log.warning("%s %d %s seed %d: score %.1f", task, level, method, seed, cell["score"])
     return cell
 
@@ -278,8 +273,8 @@ def summary(cells: Sequence[Cell]) -> dict[tuple[str, int, str], tuple[float, fl
     """Return mean score and standard error over seeds by task, level and method."""
     found: dict[tuple[str, int, str], tuple[float, float]] = {}
     for key in dict.fromkeys((c["task"], c["level"], c["method"]) for c in cells):
-        x = np.array([c["score"] for c in cells if (c["task"], c["level"], c["method"]) == key])
-        found[key] = float(x.mean()), float(x.std(ddof=1) / np.sqrt(len(x))) if len(x) > 1 else 0.0
+        x = [c["score"] for c in cells if (c["task"], c["level"], c["method"]) == key]
+        found[key] = float(np.mean(x)), standard_error(x)
     return found
 
 

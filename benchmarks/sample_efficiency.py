@@ -16,21 +16,21 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 
 from robot_rl.data.atomic import write_whole
 from robot_rl.learn import checkpoint
 from robot_rl.learn.env import VecEnv
+from robot_rl.learn.figures import as_svg
 from robot_rl.learn.presets import METHODS, preset
 from robot_rl.learn.rlpd import Config
 from robot_rl.learn.rlpd_loop import train
 from robot_rl.learn.watched import evaluate
 from robot_rl.sim.gym_batch import make_gym_world
+from robot_rl.zoo.benchmarks._study import Cell, one_thread  # pyright: ignore[reportMissingImports]  # found by zoo
 
 EPISODES, EVAL_SEED = 10, 10_000
 PUBLISHED = {
@@ -42,7 +42,6 @@ PUBLISHED = {
 """Returns at transitions, Chen et al. 2021 (arXiv 2101.05982), for version 2 of the tasks; noted from memory, not
 checked again against table and curves. DroQ (arXiv 2110.02034) gives curves at REDQ's level, no numbers."""
 
-Cell = dict[str, Any]
 _log = logging.getLogger(__name__)
 
 
@@ -70,15 +69,11 @@ def run(
         raise ValueError(f"no method {unknown[0]!r}; the choices are {tuple(METHODS)}")
     if steps % evaluate_every:
         raise ValueError(f"steps is {steps}; it must be a multiple of evaluate_every = {evaluate_every}")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         for seed in range(seeds):
             for name in methods:
                 _kept(Path(out), task, name, seed, steps, evaluate_every, start_steps)
                 write_card(Path(card or out), task, _finished(Path(out), task, steps))
-    finally:
-        torch.set_num_threads(threads)
     means = summary([c for c in _finished(Path(out), task, steps) if c["method"] in methods and c["seed"] < seeds])
     said = ", ".join(f"{name} {m['last']:.0f} ± {m['last_sd']:.0f}" for name, m in means.items())
     first = methods[0]
@@ -192,7 +187,6 @@ def _markdown(task: str, name: str, cells: Sequence[Cell]) -> str:
 
 def _plot(task: str, cells: Sequence[Cell]) -> str:
     """Every run's curve, a colour per method."""
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.5, 3.5), layout="constrained")
@@ -203,7 +197,4 @@ def _plot(task: str, cells: Sequence[Cell]) -> str:
             axes.plot(x, y, color=f"C{i}", lw=1.0, label=None if k else method)
     axes.set(title=task, xlabel="transitions", ylabel=f"return of {EPISODES} episodes")
     axes.legend()
-    text = StringIO()
-    with mpl.rc_context({"svg.hashsalt": "robot-rl"}):
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()
+    return as_svg(figure)

@@ -29,6 +29,8 @@ class Watched:
         """Transitions so far, over all environments."""
         self.episodes: list[tuple[int, int, float]] = []
         """Finished episodes in the order of their ends: transitions so far, environment, sum of raw rewards."""
+        self.costs: list[float] = []
+        """C until the end of each of them."""
         self._return = torch.zeros(env.num_envs, dtype=torch.float64)
         self._last = torch.zeros(env.num_envs, env.num_actions)
         self._fresh = torch.ones(env.num_envs, dtype=torch.bool)
@@ -53,6 +55,7 @@ class Watched:
         self._fresh = ((step.terminated >= 1.0) | step.truncated).cpu()
         for i in self._fresh.nonzero().flatten().tolist():
             self.episodes.append((self.steps, i, float(self._return[i])))
+            self.costs.append(self.continuity())
             self._return[i] = 0.0
         return step
 

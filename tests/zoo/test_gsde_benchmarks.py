@@ -13,6 +13,7 @@ import pytest
 
 from robot_rl import zoo
 from robot_rl.cli.bench import KEYS, load
+from robot_rl.sim.env import make_env
 
 
 @pytest.fixture
@@ -96,15 +97,35 @@ def test_ppo_is_trained_and_judged_on_raw_rewards(locomotion: Any, tmp_path: Pat
         assert cell["curve"][-1][0] <= 4096 and cell["continuity"] > 0.0
 
 
+def test_the_go2_is_trained_with_both_noises_and_costs_are_compared(tmp_path: Path, monkeypatch: Any) -> None:
+    go2 = sys.modules[load("gsde_go2").__module__]
+    monkeypatch.setattr(go2, "EPISODES", 2)
+    plain, noisy = (go2.config(noise, 1, 4_000, 6) for noise in go2.NOISES)
+    assert replace(noisy, exploration="gaussian", mean_clip=math.inf) == plain and noisy.exploration == "gsde"
+    small = [
+        replace(
+            c, start_steps=200, blocks_per_step=0.05, hidden=(8, 8), actor_hidden=(8, 8), batch=8, total_steps=1_200
+        )
+        for c in (plain, noisy)
+    ]
+    brief = replace(zoo.load("sim", f"tasks/{go2.recipe().task}").task(), episode_s=2.0)
+    monkeypatch.setattr(go2, "_world", lambda n, seed: make_env(brief, num_envs=n, seed=seed, threads=1))
+    with pytest.raises(ValueError, match="steps is 40: no episode ends"):
+        monkeypatch.setattr(go2, "config", lambda *_: replace(plain, total_steps=40, start_steps=40))
+        go2.run(seeds=1, steps=40, out=str(tmp_path))
+    monkeypatch.setattr(go2, "config", lambda noise, *_: small[noise == "gsde"])
+    said = [go2.run(seeds=1, steps=1_200, interval=6, out=str(tmp_path)) for _ in range(2)]
+    assert set(said[0]) == set(KEYS) and said[0]["value"] == said[1]["value"]
+    gaussian, gsde = json.loads((tmp_path / "gsde_go2.json").read_text())
+    assert gaussian["continuity"] > 1.5 * gsde["continuity"] > 0.0
+    ends = [at for at, _ in gsde["costs"]]
+    assert ends == sorted(ends) and ends[0] > 0 and ends[-1] <= 1_200 and gsde["curve"][-1][0] <= 1_200
+    assert all(cost > 0.0 for _, cost in gsde["costs"])
+    less = 1.0 - gsde["continuity"] / gaussian["continuity"]
+    assert f"gSDE costs {less:.0%} less continuity" in (tmp_path / "gsde_go2.md").read_text()
+    assert said[0]["ratio"] == round(gaussian["continuity"] / gsde["continuity"], 3)
+
+
 def test_unknown_settings_name_the_choices(locomotion: Any) -> None:
     with pytest.raises(ValueError, match="'mine'; the choices are"):
         locomotion.run(settings="mine")
-
-
-def test_the_go2s_recipe_differs_from_its_gaussian_twin_in_exploration_alone() -> None:
-    gsde, gaussian = (zoo.load("policies", f"recipes/go2_walk_{name}").recipe() for name in ("gsde", "ppo"))
-    theirs = gaussian.config
-    assert gsde.config.exploration == "gsde" and theirs.exploration == "gaussian"
-    noise = {name: getattr(theirs, name) for name in ("sde_every", "log_std", "log_std_range", "entropy_coef")}
-    same = replace(gsde.config, exploration="gaussian", **noise)
-    assert replace(gsde, config=same) == gaussian

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from robot_rl.cli.measured import curves
 from robot_rl.data.atomic import write_whole
+from robot_rl.learn.figures import as_svg
 
 TITLES = {
     "fall_rate": ("falls", "%"),
@@ -108,7 +108,6 @@ def markdown(about: Row, rows: Sequence[Row], means: Mapping[str, Any], *, with_
 
 def plot(means: Mapping[str, Any]) -> str:
     """Return bars of the violation rates, or of the errors where no constraint was measured, as SVG."""
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(n for q in means.values() for n in q if n.startswith("violation/")))
@@ -127,10 +126,7 @@ def plot(means: Mapping[str, Any]) -> str:
     axes.invert_yaxis()
     axes.set_xlabel("control steps beyond the limit [%]" if names and "/" in names[0] else "error, falls [x 100]")
     axes.legend()
-    text = StringIO()
-    with mpl.rc_context({"svg.hashsalt": "robot-rl"}):
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()
+    return as_svg(figure)
 
 
 def _title(name: str) -> str:

@@ -8,11 +8,11 @@ Shapes: S seeds · P points of the common grid.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
 
+from robot_rl.learn.figures import as_svg
 from robot_rl.learn.metrics import METRICS_FILE, read_metrics
 
 COST = "policy/continuity_cost"
@@ -62,7 +62,6 @@ def plot(runs: Mapping[str, Sequence[Curves]]) -> str:
     Args:
         runs: Per recipe the curves of its seeds; empty ones are left out.
     """
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     names = [name for name in PANELS if any(name in curves for seeds in runs.values() for curves in seeds)]
@@ -78,10 +77,7 @@ def plot(runs: Mapping[str, Sequence[Curves]]) -> str:
         axes.set_title(PANELS[name], fontsize=10)
         axes.legend(fontsize=8)
     panels[-1].set_xlabel("environment steps [million]")
-    text = StringIO()
-    with mpl.rc_context({"svg.hashsalt": "robot-rl"}):
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()
+    return as_svg(figure)
 
 
 def common_grid(curves: Sequence[Curves], name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,65 @@
+"""What the studies that train share: runs that are kept, one thread, means over seeds.
+
+Knows: files, numbers. Does not know: what is trained.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Generator, Hashable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from robot_rl.data.atomic import write_whole
+
+Cell = dict[str, Any]
+"""What one run of a study came to."""
+K = TypeVar("K", bound=Hashable)
+
+
+@contextmanager
+def one_thread() -> Generator[None, None, None]:
+    """Let torch have one thread meanwhile: on a busy machine others are waited for."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def kept(path: Path, train: Callable[[Path], Cell], *, clean: bool = True) -> Cell:
+    """Return the run that is kept at ``path``, a JSON file; train it in the folder of that name where there is none.
+
+    Args:
+        path: Where a finished run is; one that is there is not run again.
+        train: Trains in the given folder.
+        clean: Whether the folder goes when the run is over.
+    """
+    if not path.is_file():
+        write_whole(path, json.dumps(train(path.with_suffix(""))))
+        if clean:
+            shutil.rmtree(path.with_suffix(""))
+    return json.loads(path.read_text())
+
+
+def standard_error(x: Sequence[float]) -> float:
+    """Return the standard error of the mean; 0 of a single number."""
+    return float(np.std(x, ddof=1) / np.sqrt(len(x))) if len(x) > 1 else 0.0
+
+
+def over_seeds(cells: Sequence[Cell], key: Callable[[Cell], K], names: Sequence[str]) -> dict[K, dict[str, float]]:
+    """Return ``seeds``, and of every name its mean and, as ``<name>_se``, the mean's standard error, by key."""
+    found: dict[K, dict[str, float]] = {}
+    for which in dict.fromkeys(key(cell) for cell in cells):
+        part = [cell for cell in cells if key(cell) == which]
+        found[which] = {"seeds": len(part)}
+        for name in names:
+            x = [cell[name] for cell in part]
+            found[which] |= {name: float(np.mean(x)), f"{name}_se": standard_error(x)}
+    return found
