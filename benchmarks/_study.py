@@ -48,6 +48,24 @@ def kept(path: Path, train: Callable[[Path], Cell], *, clean: bool = True) -> Ce
     return json.loads(path.read_text())
 
 
+def curve(episodes: Sequence[tuple[int, int, float]], steps: int, parts: int) -> list[tuple[int, float]]:
+    """Return the mean return of the episodes that ended in each of ``parts`` parts of a run, at the parts' ends.
+
+    Args:
+        episodes: As ``Watched.episodes``.
+        steps: Transitions of the run.
+        parts: At most so many points; parts in which no episode ended have none.
+
+    Raises:
+        ValueError: No episode ended.
+    """
+    if not episodes:
+        raise ValueError(f"steps is {steps}: no episode ends within so few; its curve has no point")
+    part = np.minimum([at * parts // steps for at, _, _ in episodes], parts - 1)
+    value = np.array([value for _, _, value in episodes])
+    return [(int(k + 1) * steps // parts, float(value[part == k].mean())) for k in np.unique(part)]
+
+
 def standard_error(x: Sequence[float]) -> float:
     """Return the standard error of the mean; 0 of a single number."""
     return float(np.std(x, ddof=1) / np.sqrt(len(x))) if len(x) > 1 else 0.0

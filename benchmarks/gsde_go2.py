@@ -34,7 +34,7 @@ from robot_rl.learn.rlpd import Config
 from robot_rl.learn.rlpd_loop import train
 from robot_rl.learn.watched import Watched, evaluate
 from robot_rl.sim.env import make_env
-from robot_rl.zoo.benchmarks._study import Cell, kept, one_thread  # pyright: ignore[reportMissingImports]  # found by zoo
+from robot_rl.zoo.benchmarks._study import Cell, curve, kept, one_thread  # pyright: ignore[reportMissingImports]  # found by zoo
 from robot_rl.zoo.benchmarks.gsde_locomotion import summary  # pyright: ignore[reportMissingImports]  # found by zoo
 
 NOISES = ("gaussian", "gsde")
@@ -103,13 +103,8 @@ def _train(folder: Path, noise: str, seed: int, steps: int, interval: int) -> Ce
     began = time.perf_counter()
     world = Watched(_world(recipe().num_envs, seed))
     agent = train(config(noise, seed, steps, interval), cast("VecEnv", world), folder, progress=False)
-    if not world.episodes:
-        raise ValueError(f"steps is {steps}: no episode ends within so few; its curve has no point")
+    learnt = curve(world.episodes, steps, PARTS)
     returns, continuity_test = evaluate(_world(EPISODES, EVAL_SEED), agent.actor)
-    ends = np.array([(at, value) for at, _, value in world.episodes])
-    parts = np.minimum(ends[:, 0] * PARTS // steps, PARTS - 1)
-    at = [int(k + 1) * steps // PARTS for k in np.unique(parts)]
-    mean = [float(ends[parts == k, 1].mean()) for k in np.unique(parts)]
     return {
         "task": recipe().task,
         "noise": noise,
@@ -118,10 +113,10 @@ def _train(folder: Path, noise: str, seed: int, steps: int, interval: int) -> Ce
         "interval": interval,
         "return": float(np.mean(returns)),
         "returns": returns,
-        "last_training": mean[-1],
+        "last_training": learnt[-1][1],
         "continuity": world.continuity(),
         "continuity_test": continuity_test,
-        "curve": list(zip(at, mean, strict=True)),
+        "curve": learnt,
         "costs": [(end, cost) for (end, _, _), cost in zip(world.episodes, world.costs, strict=True)],
         "seconds": round(time.perf_counter() - began, 1),
     }
@@ -183,8 +178,8 @@ def _plot(cells: Sequence[Cell]) -> str:
     for i, noise in enumerate(NOISES):
         for k, cell in enumerate(c for c in cells if c["noise"] == noise):
             for axes, name in ((left, "curve"), (right, "costs")):
-                curve = np.array(cell[name], dtype=np.float64).reshape(-1, 2)
-                axes.plot(*curve.T, color=f"C{i}", lw=1.0, label=None if k else noise)
+                line = np.array(cell[name], dtype=np.float64).reshape(-1, 2)
+                axes.plot(*line.T, color=f"C{i}", lw=1.0, label=None if k else noise)
     left.set(xlabel="steps", ylabel="return of training episodes")
     right.set(xlabel="steps", ylabel="continuity cost so far")
     left.legend()

@@ -33,7 +33,7 @@ from robot_rl.learn.ppo_loop import train
 from robot_rl.learn.reward_scale import ScaledRewards
 from robot_rl.learn.watched import Watched, evaluate
 from robot_rl.sim.gym_batch import make_gym_world
-from robot_rl.zoo.benchmarks._study import Cell, kept, one_thread, over_seeds  # pyright: ignore[reportMissingImports]  # found by zoo
+from robot_rl.zoo.benchmarks._study import Cell, curve, kept, one_thread, over_seeds  # pyright: ignore[reportMissingImports]  # found by zoo
 
 NOISES = ("gaussian", "gsde")
 PAPER = {
@@ -45,7 +45,7 @@ PAPER_STEPS, PAPER_RUNS = 2_000_000, 10
 LOG_STD = {"same": {"Hopper-v5": -1.2, "Ant-v5": -1.5}, "paper": {"Hopper-v5": -1.0, "Ant-v5": -1.0}}
 """gSDE's initial log deviation by settings where it is not -2: ``same`` begins with the Gaussian's noise, deviation 1
 at fresh features on normalised observations; ``paper`` is table 9 of the supplement, for its wider ReLU networks."""
-EPISODES, EVAL_SEED = 20, 10_000
+EPISODES, EVAL_SEED, PARTS = 20, 10_000, 50
 
 _log = logging.getLogger(__name__)
 
@@ -145,10 +145,8 @@ def _train(folder: Path, task: str, noise: str, seed: int, steps: int, settings:
     world = Watched(_world(task, num_envs, 1000 * seed))
     scaled = ScaledRewards(cast("VecEnv", world), discount=cfg.discount)
     agent = train(cfg, cast("VecEnv", scaled), folder, progress=False)
+    learnt = curve(world.episodes, steps, PARTS)
     returns, continuity_test = evaluate(_world(task, EPISODES, EVAL_SEED), agent.actor)
-    ends = np.array([(at, value) for at, _, value in world.episodes])
-    parts = np.minimum(ends[:, 0] * 50 // steps, 49)
-    curve = [(int(k + 1) * steps // 50, float(ends[parts == k, 1].mean())) for k in np.unique(parts)]
     return {
         "task": task,
         "noise": noise,
@@ -157,10 +155,10 @@ def _train(folder: Path, task: str, noise: str, seed: int, steps: int, settings:
         "settings": settings,
         "return": float(np.mean(returns)),
         "returns": returns,
-        "last_training": curve[-1][1],
+        "last_training": learnt[-1][1],
         "continuity": world.continuity(),
         "continuity_test": continuity_test,
-        "curve": curve,
+        "curve": learnt,
         "seconds": round(time.perf_counter() - began, 1),
     }
 

@@ -212,6 +212,15 @@ def check_teacher(checkpoint: Path, task: Task) -> None:
             )
 
 
+def check_senses(recipe: Recipe, task: Task) -> None:
+    """Raise ValueError where the task shows pictures to an algorithm that does not look at any."""
+    if task.cameras and recipe.algorithm != "pixels":
+        raise ValueError(
+            f"task {task.name!r} shows pictures of {[term.name for term in task.cameras]}, which {recipe.algorithm!r} "
+            "does not look at; learn with algorithm 'pixels', or from a task without cameras"
+        )
+
+
 def sees_privileged(about: dict[str, Any]) -> bool:
     """Return whether a run's actor sees what no robot measures: a teacher, which is not exported."""
     return about["config"].get("actor_obs", "policy") != "policy"

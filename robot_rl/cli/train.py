@@ -25,6 +25,7 @@ from robot_rl import zoo
 from robot_rl.cli.learning import (
     RUN_FILE,
     Learnt,
+    check_senses,
     check_teacher,
     contract_of,
     find_teacher,
@@ -115,6 +116,7 @@ def _train(args: Args, ranks: Ranks) -> int:
     _check_folder(args, recipe, out)
     teacher = find_teacher(recipe, args.teacher, out)
     task = rewarded(zoo.load("sim", f"tasks/{recipe.task}").task(), recipe.reward)
+    check_senses(recipe, task)
     env = make_env(
         task,
         num_envs=recipe.num_envs,

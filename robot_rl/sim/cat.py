@@ -32,7 +32,6 @@ Shapes: N environments · C columns of all constraints together.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,21 +69,6 @@ def scheduled(p_max: float, constraints: Constraints, steps: int) -> float:
     first, last = 1.0 / min(constraints.p_start, p_max), 1.0 / p_max
     risen = min(1.0, steps / constraints.ramp_steps) if constraints.ramp_steps else 1.0
     return 1.0 / (first + risen * (last - first))
-
-
-def adjust(constraints: Constraints, p_max: Mapping[str, float]) -> Constraints:
-    """Return the constraints with other chances.
-
-    Raises:
-        ValueError: There is no such constraint, or a chance is not in [0, 1]; says what there is.
-    """
-    unknown = sorted(set(p_max) - set(constraints.terms))
-    if unknown:
-        raise ValueError(f"no constraint {unknown[0]!r}; the choices are {sorted(constraints.terms)}")
-    terms = {
-        name: dataclasses.replace(term, p_max=p_max.get(name, term.p_max)) for name, term in constraints.terms.items()
-    }
-    return dataclasses.replace(constraints, terms=terms)
 
 
 def violations(constraints: Constraints, outcome: Outcome) -> dict[str, Array]:

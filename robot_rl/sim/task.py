@@ -83,12 +83,6 @@ class Constraint:
     """Share of steps in training that may violate a soft one: its chance falls below ``p_max`` while fewer do, and
     rises again while more do. None keeps it at ``p_max``, as in the paper."""
 
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.p_max <= 1.0:
-            raise ValueError(f"constraint: p_max is {self.p_max}; it must lie in [0, 1], 1 being hard")
-        if self.allowed is not None and not 0.0 < self.allowed < 1.0:
-            raise ValueError(f"constraint: allowed is {self.allowed}; it must lie in (0, 1), or be None")
-
 
 @dataclass(frozen=True, slots=True)
 class Constraints:
@@ -105,6 +99,11 @@ class Constraints:
     def __post_init__(self) -> None:
         if not self.terms:
             raise ValueError("constraints: there is no term; leave constraints None where a task has none")
+        for name, term in self.terms.items():
+            if not 0.0 <= term.p_max <= 1.0:
+                raise ValueError(f"constraint {name!r}: p_max is {term.p_max}; it must lie in [0, 1], 1 being hard")
+            if term.allowed is not None and not 0.0 < term.allowed < 1.0:
+                raise ValueError(f"constraint {name!r}: allowed is {term.allowed}; it must lie in (0, 1), or be None")
         if not 0.0 <= self.tau < 1.0:
             raise ValueError(f"constraints: tau is {self.tau}; it must lie in [0, 1)")
         if not 0.0 < self.p_start <= 1.0:

@@ -22,7 +22,6 @@ from robot_rl.sim.cat import (
     LEAST_SHARE,
     PATIENCE,
     Cat,
-    adjust,
     follow,
     probability,
     scheduled,
@@ -109,7 +108,7 @@ def test_delta_does_not_depend_on_the_order_of_terms_and_grows_with_p_max() -> N
 
     one = delta(Constraints(terms, ramp_steps=0))
     np.testing.assert_array_equal(one, delta(Constraints(dict(reversed(terms.items())), ramp_steps=0)))
-    more = delta(adjust(Constraints(terms, ramp_steps=0), {"c0": 0.9}))
+    more = delta(Constraints(terms | {"c0": dataclasses.replace(terms["c0"], p_max=0.9)}, ramp_steps=0))
     assert (more >= one).all() and more.max() > one.max()
 
 
@@ -185,22 +184,24 @@ def test_counting_violations_needs_and_moves_no_maximum() -> None:
     assert cat.snapshot() == before
 
 
+def of(term: Constraint, **settings: Any) -> Constraints:
+    return Constraints({"a": term}, **settings)
+
+
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (lambda: Constraint(read, 1.2), r"p_max is 1\.2; it must lie in \[0, 1\]"),
-        (lambda: Constraint(read, -0.1), r"p_max is -0\.1"),
-        (lambda: Constraint(read, float("nan")), "p_max is nan"),
+        (lambda: of(Constraint(read, 1.2)), r"constraint 'a': p_max is 1\.2; it must lie in \[0, 1\]"),
+        (lambda: of(Constraint(read, -0.1)), r"p_max is -0\.1"),
+        (lambda: of(Constraint(read, float("nan"))), "p_max is nan"),
         (lambda: Constraints({}), "no term"),
-        (lambda: Constraints({"a": Constraint(read)}, tau=1.0), r"tau is 1\.0"),
-        (lambda: Constraints({"a": Constraint(read)}, p_start=0.0), r"p_start is 0\.0"),
-        (lambda: Constraints({"a": Constraint(read)}, ramp_steps=-1), "ramp_steps is -1"),
-        (lambda: Constraint(read, allowed=0.0), r"allowed is 0\.0; it must lie in \(0, 1\), or be None"),
+        (lambda: of(Constraint(read), tau=1.0), r"tau is 1\.0"),
+        (lambda: of(Constraint(read), p_start=0.0), r"p_start is 0\.0"),
+        (lambda: of(Constraint(read), ramp_steps=-1), "ramp_steps is -1"),
         (
-            lambda: adjust(Constraints({"a": Constraint(read)}), {"b": 0.5}),
-            r"no constraint 'b'; the choices are \['a'\]",
+            lambda: of(Constraint(read, allowed=0.0)),
+            r"constraint 'a': allowed is 0\.0; it must lie in \(0, 1\), or be None",
         ),
-        (lambda: adjust(Constraints({"a": Constraint(read)}), {"a": 2.0}), r"p_max is 2\.0"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(make: Callable[[], object], why: str) -> None:
