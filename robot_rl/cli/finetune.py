@@ -52,7 +52,8 @@ class Args:
     prior: Path | None = None
     """A store of earlier episodes, half of every minibatch."""
     critics: Path | None = None
-    """The run that the policy was exported from (rlpd, iql, rlif, aprl), or its checkpoint: its critics learn on."""
+    """The run that the policy was exported from (rlpd, iql, rlif, aprl, pixels), or its checkpoint: its critics learn
+    on. A policy that sees needs it."""
     wire: str = ""
     """dds or ros: announce policies there. Empty announces nothing."""
     namespace: str = ""
@@ -94,14 +95,14 @@ def run(args: Args) -> int:
     if rows is None:
         print("stopped before the robot recorded anything", file=sys.stderr)
         return 1
-    names = measured_terms(task, bundle.contract, robot, rows)
+    names = () if bundle.contract.images else measured_terms(task, bundle.contract, robot, rows)
     features = make_features(task, bundle.contract, robot, names)
     with _Announcer(args, robot) as announcer:
         job = learner.Job(
             released=args.policy, robot=robot, episodes=args.episodes, inbox=args.inbox,
             out=args.out or args.inbox / "run", reward=_reward(tuning, task, bundle, robot), recipe=args.recipe,
             features=features, num_features=features(rows).shape[1], prior=args.prior, announce=announcer.offer,
-            critics=_critics(args, tuning),
+            critics=_critics(args, tuning, bundle),
         )  # fmt: skip
         end = learner.learn(job, tuning.config, stop=stop, watch=_watcher(args, tuning, announcer))
     print(
@@ -160,7 +161,7 @@ def _reward(tuning: FineTuning, task: Task, bundle: Bundle, robot: Robot) -> Rew
     return make_reward(task, bundle.contract, robot)
 
 
-def _critics(args: Args, tuning: FineTuning) -> Path | None:
+def _critics(args: Args, tuning: FineTuning, bundle: Bundle) -> Path | None:
     """Return the checkpoint whose critics are taken over; raise ValueError where they value another reward."""
     if args.critics is None:
         return None
@@ -168,6 +169,8 @@ def _critics(args: Args, tuning: FineTuning) -> Path | None:
     from robot_rl.learn.warm_start import read_critics
 
     path = find_checkpoint(args.critics)[1]
+    if bundle.contract.images:  # ``pupil_seeing`` reads all of it
+        return path
     learnt = read_critics(path).reward
     if learnt != tuning.reward:
         raise ValueError(f"{path} values the reward {learnt!r}; the recipe {args.recipe!r} has {tuning.reward!r}")

@@ -15,6 +15,7 @@ import numpy as np
 import tyro
 
 from robot_rl.cli.eval import parse_changes
+from robot_rl.contract.sight import pictures_of
 from robot_rl.contract.spec import Command
 from robot_rl.runtime.policy import Policy
 from robot_rl.sim.display import Viewer, choose_gl, has_display, write_video
@@ -91,14 +92,14 @@ def drive(world: World, policy: Policy, commands: np.ndarray, steps: int) -> Ite
     """Run ``steps`` control steps, an equal share under each of ``commands``; yields the number of each."""
     world.commands.fixed = commands[:1].copy()
     policy.forget()
-    obs = world.reset()["policy"]
+    obs = world.reset()
     for step in range(steps):
         world.commands.fixed = commands[[step * len(commands) // steps]]
         world.commands.value[:] = world.commands.fixed
-        result = world.step(policy.infer(obs[0])[None])
+        result = world.step(policy.infer(obs["policy"][0], pictures=pictures_of(policy.contract.images, obs, 0))[None])
         if result.terminated[0] >= 1.0 or result.truncated[0]:
             policy.forget()
-        obs = result.obs["policy"]
+        obs = result.obs
         yield step
 
 

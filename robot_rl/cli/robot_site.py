@@ -6,7 +6,7 @@ Knows: names of drivers, what a twin stands in. Does not know: wires, terminals,
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from robot_rl import zoo
 from robot_rl.contract.golden import read_bundle
 from robot_rl.data.episodes import EpisodeWriter
+from robot_rl.hardware.camera import Camera
 from robot_rl.hardware.driver import Driver
 from robot_rl.hardware.mirror import MirrorDriver
 from robot_rl.hardware.robot import Robot, load_robot
@@ -76,17 +77,18 @@ def make_site(
             the real robot cannot run at another speed, or the policy cannot explore.
     """
     rate_hz = policy.contract.rate_hz
-    if policy.contract.extra.get("objects"):
+    if policy.contract.extra.get("objects") or policy.contract.images:
         task = task or policy.contract.task
     if driver == "hardware" and speed != 1.0:
         raise ValueError(f"speed is {speed}; a real robot runs at 1")
     clock: Clock = WallClock(rate_hz) if speed == 1.0 else SimClock(rate_hz, speed=speed)
     body, handlers = _make_driver(driver, robot, clock, scene=scene, seed=seed, task=task, contract=policy.contract)
+    cameras = _make_cameras(driver, robot, body, clock, policy.contract)
     recorder = None
     if record is not None:
         store = EpisodeWriter(record, policy.contract, robot, policies=(policy.bundle.file_sha256,))
         recorder = Recorder(store, policy.contract, robot)
-    return Site(ControlLoop(body, policy, clock, recorder, config=config), handlers)
+    return Site(ControlLoop(body, policy, clock, recorder, cameras=cameras, config=config), handlers)
 
 
 def _make_driver(
@@ -100,6 +102,28 @@ def _make_driver(
         twin = _make_twin(robot, clock, scene=scene, seed=seed, task=task, contract=contract)
         return twin, {"lift": lambda _: twin.lift(), "change": lambda value: twin.change(**_changes(value))}
     raise ValueError(f"no driver {name!r}; the choices are {list(DRIVERS)}")
+
+
+def _make_cameras(name: str, robot: Robot, body: Driver, clock: Clock, contract: Contract) -> Sequence[Camera]:
+    """Return the robot's cameras, none where the policy sees nothing."""
+    if not contract.images:
+        return ()
+    wanted = [term.name for term in contract.images]
+    if name == "hardware":
+        module = zoo.load("hardware", f"{robot.name}/driver")
+        if not hasattr(module, "make_cameras"):
+            raise ValueError(
+                f"the policy sees through {wanted}; hardware/{robot.name}/driver.py has no "
+                "make_cameras(robot, terms, *, now) that returns them"
+            )
+        return module.make_cameras(robot, contract.images, now=clock.now_s)
+    if name == "mirror":
+        raise ValueError(f"the policy sees through {wanted}; the mirror has no cameras: choose driver 'twin'")
+    from robot_rl.sim.twin import Twin
+    from robot_rl.sim.twin_camera import TwinCamera
+
+    assert isinstance(body, Twin)
+    return [TwinCamera(body, term) for term in contract.images]
 
 
 def _make_twin(robot: Robot, clock: Clock, *, scene: str, seed: int, task: str, contract: Contract) -> Twin:

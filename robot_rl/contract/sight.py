@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,11 @@ def golden_pictures(images: Sequence[ImageTerm], step: int) -> dict[str, NDArray
 def shown(images: Sequence[ImageTerm], step: int) -> dict[str, Any]:
     """Return what the network is given beside the observation in a golden step: nothing where it sees nothing."""
     return {"pictures": golden_pictures(images, step)} if images else {}
+
+
+def pictures_of(images: Sequence[ImageTerm], obs: Mapping[str, NDArray[Any]], row: int) -> dict[str, NDArray[Any]]:
+    """Return what the cameras show in one row of observations by group, each (1, H, W, 3)."""
+    return {term.group: obs[term.group][row : row + 1] for term in images}
 
 
 def _noise(name: str, shape: tuple[int, int, int]) -> NDArray[np.uint8]:

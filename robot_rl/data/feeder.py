@@ -20,6 +20,7 @@ import numpy as np
 
 from robot_rl.contract.spec import Contract
 from robot_rl.data.follow import EpisodeReader, Item, Rows
+from robot_rl.data.pictures import PictureReplay
 from robot_rl.data.replay import Replay
 from robot_rl.data.transition import Mode, Who
 
@@ -45,13 +46,7 @@ def as_transitions(rows: np.ndarray, reward: Reward, features: Features | None =
     Raises:
         ValueError: The reward has another shape than (n,).
     """
-    ended = (rows["terminated"] != 0) | (rows["truncated"] != 0)
-    mode, who = rows["mode"], rows["who"]
-    commanded = ((mode == Mode.POLICY) | (mode == Mode.TAKEOVER)) & ((who == Who.POLICY) | (who == Who.HUMAN))
-    seen = np.asarray(np.isfinite(rows["obs"]).all(-1))
-    commanded &= ~ended & seen & np.isfinite(rows["sent_action"]).all(-1)
-    consecutive = rows["tick"][1:] == rows["tick"][:-1] + np.uint64(1)
-    first = np.flatnonzero(commanded[:-1] & consecutive & seen[1:])
+    first = beginnings(rows)
     now, then = rows[first], rows[first + 1]
     rewards = np.asarray(reward(now, then), np.float32)
     if rewards.shape != (first.size,):
@@ -65,6 +60,17 @@ def as_transitions(rows: np.ndarray, reward: Reward, features: Features | None =
     }
 
 
+def beginnings(rows: np.ndarray) -> np.ndarray:
+    """Return the places (m,) in ``rows`` (n,) that begin a transition, which the next row ends."""
+    ended = (rows["terminated"] != 0) | (rows["truncated"] != 0)
+    mode, who = rows["mode"], rows["who"]
+    commanded = ((mode == Mode.POLICY) | (mode == Mode.TAKEOVER)) & ((who == Who.POLICY) | (who == Who.HUMAN))
+    seen = np.asarray(np.isfinite(rows["obs"]).all(-1))
+    commanded &= ~ended & seen & np.isfinite(rows["sent_action"]).all(-1)
+    consecutive = rows["tick"][1:] == rows["tick"][:-1] + np.uint64(1)
+    return np.flatnonzero(commanded[:-1] & consecutive & seen[1:])
+
+
 def _widened(rows: np.ndarray, features: Features | None) -> np.ndarray:
     return rows["obs"] if features is None else np.concatenate((rows["obs"], features(rows)), -1)
 
@@ -75,9 +81,11 @@ class Feeder:
     Args:
         folder: The store, which need not exist yet.
         contract: Rows of other contracts are left out and listed as set aside.
-        replay: Takes the transitions; its columns are those of ``replay.transition_columns``.
+        replay: Takes the transitions; its columns are those of ``replay.transition_columns``. A ``PictureReplay`` of
+            one stream takes their pictures too.
         reward: The task's reward.
         features: What the critics see beside the policy's observation; None is nothing.
+        see: What a ``PictureReplay`` keeps of the pictures in rows, (n,) to (n, ...).
         state: What ``state_dict`` returned in an earlier life; None starts at the beginning of the store.
 
     Raises:
@@ -88,19 +96,22 @@ class Feeder:
         self,
         folder: Path,
         contract: Contract,
-        replay: Replay,
+        replay: Replay | PictureReplay,
         reward: Reward,
         *,
         features: Features | None = None,
+        see: Features | None = None,
         state: dict[str, Any] | None = None,
     ) -> None:
         self.replay = replay
         self.events: list[dict[str, Any]] = []
         """Events seen by the last ``poll``."""
-        self._reward, self._features = reward, features
+        self._reward, self._features, self._see = reward, features, see
         self._reader = EpisodeReader.follow(folder, contract=contract, cursor=state["cursor"] if state else None)
         self._last: dict[str, bytes] = {}  # newest row per writer: the first half of a transition to come
+        self._stands: tuple[str, int] | None = None  # writer and tick of the picture that the replay stands at
         if state:
+            self._stands = None if state.get("stands") is None else (state["stands"][0], int(state["stands"][1]))
             self._last = {writer: base64.b64decode(row) for writer, row in state["last"].items()}
 
     def poll(self, max_rows: int | None = None) -> int:
@@ -121,7 +132,7 @@ class Feeder:
     def state_dict(self) -> dict[str, Any]:
         """Return JSON values from which another feeder goes on without losing or doubling a transition."""
         last = {writer: base64.b64encode(row).decode() for writer, row in self._last.items()}
-        return {"cursor": self._reader.cursor, "last": last}
+        return {"cursor": self._reader.cursor, "last": last, "stands": self._stands}
 
     def _take(self, items: list[Item]) -> None:
         """Rows come in records of a few ticks; all between two boundaries of episodes are worked on at once."""
@@ -146,10 +157,28 @@ class Feeder:
             return
         writer, rows = items[0].source.writer, [item.rows for item in items]
         last = np.frombuffer(self._last.get(writer, b""), rows[0].dtype)
-        columns = as_transitions(np.concatenate([last, *rows]), self._reward, self._features)
-        if len(columns["reward"]):
+        whole = np.concatenate([last, *rows])
+        columns = as_transitions(whole, self._reward, self._features)
+        if isinstance(self.replay, PictureReplay):
+            self._extend_seeing(self.replay, writer, whole, columns)
+        elif len(columns["reward"]):
             self.replay.extend(columns)
         self._last[writer] = rows[-1][-1:].tobytes()
+
+    def _extend_seeing(
+        self, replay: PictureReplay, writer: str, rows: np.ndarray, columns: dict[str, np.ndarray]
+    ) -> None:
+        """Add transitions one by one, so that a picture between two of them is kept once."""
+        assert self._see is not None, "who keeps pictures says what of them"
+        first = beginnings(rows)
+        needed = np.unique(np.concatenate((first, first + 1)))
+        shown = dict(zip(needed.tolist(), self._see(rows[needed]), strict=True)) if needed.size else {}
+        for k, i in enumerate(first.tolist()):
+            at = int(rows["tick"][i])
+            if self._stands != (writer, at):
+                replay.begin(shown[i][None])
+            replay.extend({name: x[k : k + 1] for name, x in columns.items()}, shown[i + 1][None])
+            self._stands = (writer, at + 1)
 
     def close(self) -> None:
         """Close the files held open."""

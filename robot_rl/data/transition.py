@@ -45,7 +45,8 @@ WORKSPACE = ("tool_pos_b", "tool_quat_xyzw", "object_pos_b", "object_quat_xyzw")
 def row_dtype(contract: Contract, robot: Robot) -> np.dtype:
     """Return the packed little-endian layout of one tick. Fields that a robot does not measure hold NaN.
 
-    Where the task has objects, or the policy sees the robot's tool, their poses follow the other fields.
+    Where the task has objects, or the policy sees the robot's tool, their poses follow the other fields; the pictures
+    of the contract's cameras come last, uint8 (H, W, 3) each.
     """
     d, a, k = contract.obs_size, contract.num_actions, len(contract.command.names)
     j, f = len(robot.joints), len(robot.feet)
@@ -82,8 +83,14 @@ def row_dtype(contract: Contract, robot: Robot) -> np.dtype:
             ("tick_s", "<f4"),  # whole tick, without the wait
             ("late_s", "<f4"),  # how late the tick began
             *_workspace(contract),
+            *((picture_field(term.group), "u1", term.shape) for term in contract.images),  # what the policy saw
         ]
     )
+
+
+def picture_field(group: str) -> str:
+    """Return the row's field for the pictures of an ``ImageTerm.group``, e.g. ``pixels_wrist`` of ``pixels/wrist``."""
+    return group.replace("/", "_")
 
 
 def _workspace(contract: Contract) -> list[tuple[str, str, tuple[int, ...]]]:

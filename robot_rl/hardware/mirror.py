@@ -35,6 +35,8 @@ class Failure(Enum):
     """Reads and writes raise ConnectionError."""
     SLOW = "slow"
     """Reads take ``slow_s``."""
+    BLIND = "blind"
+    """The cameras show no new picture."""
 
 
 class MirrorDriver:

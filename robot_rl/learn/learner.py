@@ -4,8 +4,8 @@ The store is the queue: nothing passes between robot and learner but episodes on
 A learner killed at any moment goes on from its newest checkpoint, which holds weights, optimisers, replay, random
 states and its place in the store; it differs from an uninterrupted one only by when rows happened to arrive.
 
-Knows: rlpd, replay, export, when to do what. Does not know: tasks (a reward comes as a callable), transports
-(``announce`` is a callable), worlds.
+Knows: a pupil, its replay, export, when to do what. Does not know: losses (``pupil``), tasks (a reward comes as a
+callable), transports (``announce`` is a callable), worlds.
 
 Shapes: n rows · D observation · k features · A action.
 """
@@ -16,21 +16,20 @@ import copy
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from robot_rl.contract.golden import Bundle, read_bundle
-from robot_rl.data.feeder import Feeder
-from robot_rl.data.replay import Replay, transition_columns
+from robot_rl.data.feeder import Feeder, Reward
 from robot_rl.data.transition import as_state
-from robot_rl.learn import checkpoint, rlpd
+from robot_rl.learn import checkpoint
 from robot_rl.learn.export import Provenance, current_commit, export_policy
-from robot_rl.learn.graph import read_mlp
 from robot_rl.learn.metrics import RunLog
+from robot_rl.learn.pupil import Kept, Pupil, make_pupil
 from robot_rl.learn.tuning import Config, FineTuning, Job, Offer, Progress, Watch
-from robot_rl.learn.warm_start import adopt, read_critics
 
 __all__ = ["Config", "FineTuning", "Job", "Learner", "Offer", "Progress", "Watch", "learn"]
 
@@ -53,18 +52,13 @@ class Learner:
         """
         self.job, self.cfg = job, cfg
         self.bundle: Bundle = read_bundle(job.released)
-        contract = self.bundle.contract
-        wide = contract.obs_size + job.num_features
-        released = read_mlp(job.released)
-        self.agent = rlpd.make_agent(
-            cfg.rlpd, obs_size=contract.obs_size, num_actions=contract.num_actions, start=released, critic_obs_size=wide
-        )
-        if job.critics is not None:
-            adopt(self.agent, read_critics(job.critics), released, discount=cfg.rlpd.discount)
-        self.steady = copy.deepcopy(self.agent.actor).requires_grad_(False)
-        """The average of the actor's weights; what is offered."""
+        self.pupil: Pupil = make_pupil(job, cfg, self.bundle)
+        self.agent = self.pupil.agent
+        """Actor and critics that learn."""
+        self.steady = copy.deepcopy(self.pupil.actor).requires_grad_(False)
+        """The average of the policy's weights; what is offered."""
         self.rng = np.random.default_rng(cfg.rlpd.seed)
-        self.replay = Replay(cfg.window, transition_columns(wide, contract.num_actions))
+        self.replay: Kept = self.pupil.new_replay()
         self.awake = not cfg.start_event
         """The start event was seen."""
         self.started = False
@@ -73,24 +67,19 @@ class Learner:
         self.learning_s = 0.0
         self.metrics: dict[str, float] = {}
         self._newest = np.empty(0)  # rows for golden vectors
-        self._origin = {
-            "parent": self.bundle.file_sha256, "features": job.num_features, "critics": list(self.agent.critics.shape),
-        }  # fmt: skip
         state = self._restore()
-        self._feeder = Feeder(job.episodes, contract, self.replay, self._reward, features=job.features, state=state)
-        self.prior = self._read_prior(wide)
+        self._feeder = self._feed(job.episodes, self.replay, self._reward, state)
+        self.prior = self._read_prior()
 
     def follow(self) -> int:
         """Take in what the robot recorded since; return the number of new transitions."""
         added = self._feeder.poll()
         if not self.awake:
             self.awake = any(event["event"] == self.cfg.start_event for event in self._feeder.events)
-            self.replay = self._feeder.replay = Replay(self.replay.capacity, self.replay.columns)
+            self.replay = self._feeder.replay = self.pupil.new_replay()
             return 0
         if not self.started and len(self.replay) >= self.cfg.first_transitions:
-            obs = torch.from_numpy(self.replay.split(self.replay.rows[: len(self.replay)])["obs"])
-            if self.job.critics is None:
-                rlpd.fix_statistics(self.agent, obs)
+            self.pupil.begin(self.replay)
             self.started = True
         return added
 
@@ -109,10 +98,9 @@ class Learner:
 
     def step(self) -> dict[str, float]:
         """Learn one block and return its metrics."""
-        batch = rlpd.draw(self.replay, self.prior, self.cfg.rlpd, self.rng)
-        self.metrics |= rlpd.update(self.agent, batch, self.cfg.rlpd)
+        self.metrics |= self.pupil.step(self.replay, self.prior, self.rng)
         with torch.no_grad():
-            for slow, new in zip(self.steady.parameters(), self.agent.actor.parameters(), strict=True):
+            for slow, new in zip(self.steady.parameters(), self.pupil.actor.parameters(), strict=True):
                 slow.lerp_(new, 1.0 - self.cfg.average)
         self.blocks += 1
         return self.metrics
@@ -124,18 +112,17 @@ class Learner:
             FloatingPointError: The policy is not finite.
         """
         job, updates = self.job, self.agent.critic_updates
-        net = self.steady.as_mlp()
-        if not all(np.isfinite(w).all() and np.isfinite(b).all() for w, b in net.layers):
+        if not all(bool(torch.isfinite(p).all()) for p in self.steady.parameters()):
             raise FloatingPointError(f"the policy is not finite after {updates} updates; resume from {job.out}")
         about = Provenance(
-            recipe=job.recipe, seed=self.cfg.rlpd.seed, steps=updates, algorithm="rlpd", commit=current_commit(),
-            parent=self.bundle.file_sha256,
+            recipe=job.recipe, seed=self.cfg.rlpd.seed, steps=updates, algorithm=self.pupil.algorithm,
+            commit=current_commit(), parent=self.bundle.file_sha256,
         )  # fmt: skip
         name = f"policy_final_{updates:08d}.onnx" if final else f"policy_{updates:08d}.onnx"
         states = as_state(self._newest) if len(self._newest) else None
         bundle = export_policy(
-            net, self.bundle.contract, job.inbox / name, provenance=about, joints=job.robot.joints, states=states,
-            sde_every=self.cfg.rlpd.sde_every,
+            self.steady, self.bundle.contract, job.inbox / name, provenance=about, joints=job.robot.joints,
+            states=states, sde_every=self.cfg.rlpd.sde_every,
         )  # fmt: skip
         self.offers += 1
         made = Offer(job.inbox / name, bundle.file_sha256, about.parent, job.recipe, updates, final)
@@ -147,7 +134,7 @@ class Learner:
     def save(self) -> None:
         """Write a checkpoint, whole."""
         tree = {
-            "algorithm": "rlpd", "origin": self._origin, "agent": self.agent.snapshot(),
+            "algorithm": self.pupil.algorithm, "origin": self.pupil.origin, **self.pupil.snapshot(),
             "steady": dict(self.steady.state_dict()), "rng": self.rng.bit_generator.state, "awake": self.awake,
             "replay": self.replay.state_dict(), "feeder": self._feeder.state_dict(), "started": self.started,
             "blocks": self.blocks, "offers": self.offers, "learning_s": self.learning_s,
@@ -169,16 +156,22 @@ class Learner:
             self._newest = then[-_GOLDEN_ROWS:].copy()
         return self.job.reward(now, then)
 
-    def _read_prior(self, wide: int) -> Replay | None:
-        job, contract = self.job, self.bundle.contract
-        if job.prior is None:
+    def _feed(self, store: Path, replay: Kept, reward: Reward, state: dict[str, Any] | None = None) -> Feeder:
+        job = self.job
+        return Feeder(
+            store, self.bundle.contract, replay, reward, features=job.features, see=self.pupil.see, state=state
+        )  # fmt: skip
+
+    def _read_prior(self) -> Kept | None:
+        if self.job.prior is None:
             return None
-        prior = Replay(self.cfg.window, transition_columns(wide, contract.num_actions))
-        feeder = Feeder(job.prior, contract, prior, job.reward, features=job.features)
+        prior = self.pupil.new_replay()
+        feeder = self._feed(self.job.prior, prior, self.job.reward)
         feeder.poll()
         feeder.close()
         if not len(prior):
-            raise ValueError(f"prior store {job.prior} holds no transitions of contract {contract.fingerprint[:12]}…")
+            sha256 = self.bundle.contract.fingerprint
+            raise ValueError(f"prior store {self.job.prior} holds no transitions of contract {sha256[:12]}…")
         return prior
 
     def _restore(self) -> dict[str, Any] | None:
@@ -186,14 +179,14 @@ class Learner:
         if path is None:
             return None
         tree = checkpoint.load(path)
-        if tree.get("origin") != self._origin:
+        if tree.get("origin") != self.pupil.origin:
             raise ValueError(
-                f"{path} is of another job: {tree.get('origin')}, not {self._origin}; choose another --out"
+                f"{path} is of another job: {tree.get('origin')}, not {self.pupil.origin}; choose another --out"
             )
-        self.agent.restore(tree["agent"])
+        self.pupil.restore(tree)
         self.steady.load_state_dict(tree["steady"])
         self.rng.bit_generator.state = tree["rng"]
-        self.replay.load_state_dict({**tree["replay"], "rows": tree["replay"]["rows"].numpy()})
+        self.replay.load_state_dict(tree["replay"])
         for name in ("awake", "started", "blocks", "offers", "learning_s"):
             setattr(self, name, tree[name])
         _log.info("resumed %s after %d updates", path, self.agent.critic_updates)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -22,11 +23,13 @@ from robot_rl.contract.apply import Observer
 from robot_rl.contract.path import ActionPath
 from robot_rl.contract.state import JointTarget, RobotState
 from robot_rl.data.transition import Mode, Who
+from robot_rl.hardware.camera import Camera
 from robot_rl.hardware.driver import Driver, damp_target, empty_target
 from robot_rl.runtime.clock import Clock
 from robot_rl.runtime.explorer import Explorer
+from robot_rl.runtime.eyes import Eyes
 from robot_rl.runtime.mailbox import Inbox
-from robot_rl.runtime.modes import Request, Situation, names, step
+from robot_rl.runtime.modes import MOVING, Request, Situation, names, step
 from robot_rl.runtime.orders import NEVER, Orders
 from robot_rl.runtime.policy import Policy
 from robot_rl.runtime.probe import Probe
@@ -34,11 +37,13 @@ from robot_rl.runtime.recorder import Recorder
 from robot_rl.runtime.rows import DRIVING, Moment, RowLog
 from robot_rl.runtime.shield import Reason, Shield
 from robot_rl.runtime.stand import Stand
-from robot_rl.runtime.swap import Stage, Swap, SwapConfig
+from robot_rl.runtime.status import Status
+from robot_rl.runtime.swap import Swap, SwapConfig
 from robot_rl.runtime.takeover import RAMP_S, Takeover
-from robot_rl.runtime.ticks import Latency, TickLog
+from robot_rl.runtime.ticks import TickLog
 
 _LOST, _LINK, _NO_TARGET = int(Reason.COMMANDER_LOST), int(Reason.LINK_LOST), int(Reason.TARGET_INVALID)
+_BLIND = int(Reason.CAMERA_LOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,8 @@ class LoopConfig:
     gsde_every: int | None = None
     """Ticks between draws of gSDE's matrix; None is what the policy was trained with."""
     swap: SwapConfig = field(default_factory=SwapConfig)
+    camera_timeout_s: float = 0.5
+    """Age of a camera's newest picture beyond which the policy must not go on [s]."""
 
 
 class Tick(NamedTuple):
@@ -74,30 +81,6 @@ class Tick(NamedTuple):
     policy: int
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What an operator wants to see; built by whoever asks, not by the control thread."""
-
-    tick: int
-    mode: Mode
-    estopped: bool
-    fault: Reason
-    """Why the robot last fell back to DAMP."""
-    stood_up: bool
-    who: Who
-    reasons: Reason
-    command: tuple[float, ...]
-    policy: str
-    """SHA-256 of the live policy's file."""
-    policy_path: str
-    swap: Stage
-    latency: Latency
-    overruns: int
-    drops: int
-    """Rows that the recorder lost."""
-    period_s: float
-
-
 class ControlLoop:
     """One robot's loop. ``tick`` runs one tick; ``robot_rl.runtime.run.run`` runs them on time."""
 
@@ -108,12 +91,13 @@ class ControlLoop:
         clock: Clock,
         recorder: Recorder | None = None,
         *,
+        cameras: Sequence[Camera] = (),
         config: LoopConfig | None = None,
     ) -> None:
-        """Join the parts; the driver must be connected before the first tick.
+        """Join the parts; driver and eyes must be connected before the first tick.
 
         Raises:
-            ValueError: The clock's rate is not the policy's, or it shall explore and cannot.
+            ValueError: The clock's rate is not the policy's, it shall explore and cannot, or see and has no camera.
         """
         contract, robot, config = policy.contract, driver.robot, config or LoopConfig()
         if not math.isclose(clock.period_s * contract.rate_hz, 1.0, rel_tol=1e-6):
@@ -133,6 +117,8 @@ class ControlLoop:
         self.probe = Probe(contract.num_actions, std=config.explore, seed=config.explore_seed)
         self.ticks = TickLog()
         self.shield = Shield(robot)
+        self.eyes = Eyes(contract.images, cameras, timeout_s=config.camera_timeout_s)
+        """What the policy sees through; nothing where its contract names no camera."""
         self._observer = Observer(contract, robot.joints)
         self._path = ActionPath(contract, robot.joints)
         self._stand = Stand(robot)
@@ -142,7 +128,7 @@ class ControlLoop:
         self._zero_action = np.zeros(contract.num_actions, np.float32)
         self._last_action = self._policy_action = self._zero_action
         self._obs = np.zeros(contract.obs_size, np.float32)
-        self._tick = self._faults = self._beyond = 0
+        self._tick = self._faults = self._beyond = self._blind = 0
         self._infer_s, self._why = 0.0, ""
         self._command_timeout_s = robot.safety.command_timeout_s
         episode_ticks = max(2, round(config.episode_s / clock.period_s))
@@ -155,14 +141,16 @@ class ControlLoop:
         """Run one tick; ``late_s`` is how late it begins, for the record."""
         begin, now_s = time.perf_counter(), self.clock.now_s()
         state, link = self._read()
+        if self.situation.mode in MOVING:
+            self.eyes.look(now_s)
         self._choose_mode(state, now_s)
         mode, live = self.situation.mode, self.swap.live
         action, who = self._act(state, mode)
         target = self._target(action, state, mode, now_s)
         target, found = self.shield.limit(state, target, self._sent, dt_s=self.clock.period_s, now_s=now_s)
         sent, link = self._write(target, link)
-        reasons = int(found) | link | self._beyond
-        self._faults = self._watch(mode, who, reasons)
+        reasons = int(found) | link | self._beyond | self._blind
+        self._faults = self._watch(mode, who, reasons) & ~_BLIND
         self._sent = sent
         if not reasons & _NO_TARGET:  # what is not finite must not come back as an observation
             self._last_action = action
@@ -170,7 +158,7 @@ class ControlLoop:
         if self._rows is not None:
             moment = Moment(
                 self._tick, live.fingerprint, mode, who, reasons, state, self._obs, action, self._policy_action, sent,
-                now_s, self._infer_s, late_s, begin, live.recalled,
+                now_s, self._infer_s, late_s, begin, live.recalled, self.eyes.pictures,
             )  # fmt: skip
             self._rows.add(moment, int(self.situation.fault))
         self._pass_events()
@@ -230,11 +218,15 @@ class ControlLoop:
         faults = self._faults | self._silence(now_s)
         stood_up = was is Mode.STAND and self._stand.finished(now_s)
         before = self.situation
-        self.situation, _ = step(before, None, faults=faults)
+        self._blind = _BLIND if self.eyes.lost else 0
+        self.situation, _ = step(before, None, faults=faults | (self._blind if was is Mode.POLICY else 0))
         if self.situation is not before:
-            self._enter(was, state, now_s, names(faults))
+            self._enter(was, state, now_s, names(faults | self._blind))
         while (asked := orders.next_request()) is not None:
             request, why = asked
+            if request is Request.POLICY and self._blind:
+                self._tell("request_refused", request=request.value, why=why, reason="POLICY must wait: CAMERA_LOST")
+                continue
             before = self.situation
             self.situation, refusal = step(before, request, faults=faults, stood_up=stood_up)
             if refusal:
@@ -290,9 +282,10 @@ class ControlLoop:
         begin = time.perf_counter()
         self._observe(state)
         live = self.swap.live
-        self._policy_action = live.infer(self._obs, self.explorer and self.explorer(live, self._tick))
+        xi = self.explorer and self.explorer(live, self._tick)
+        self._policy_action = live.infer(self._obs, xi, pictures=self.eyes.pictures)
         self._infer_s = time.perf_counter() - begin
-        self.swap.shadow(self._obs)
+        self.swap.shadow(self._obs, self._policy_action, self.eyes.pictures)
         wish = self.probe(self._policy_action)
         if live.box is not None:
             wish, beyond = live.box.hold(wish)

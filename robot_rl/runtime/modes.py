@@ -39,7 +39,7 @@ ALLOWED: dict[Mode, frozenset[Mode]] = {
 }
 """Where a request may lead from each mode. OFF only from DAMP: a moving robot is damped before it goes limp."""
 
-FAULTS = DAMPING | Reason.TARGET_INVALID | Reason.COMMANDER_LOST | Reason.ESTOP | Reason.LINK_LOST
+FAULTS = DAMPING | Reason.TARGET_INVALID | Reason.COMMANDER_LOST | Reason.ESTOP | Reason.LINK_LOST | Reason.CAMERA_LOST
 """Reasons that end any motion: the next mode is DAMP."""
 
 MOVING = frozenset({Mode.STAND, Mode.POLICY, Mode.TAKEOVER})

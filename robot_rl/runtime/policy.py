@@ -193,6 +193,6 @@ def bind_memory(binding: ort.IOBinding, memory: Memory, before: np.ndarray, afte
 def _check_supported(bundle: Bundle) -> None:
     """Refuse what this runtime cannot run yet, rather than run it wrongly."""
     contract = bundle.contract
-    for name, value in (("chunk", contract.chunk - 1), ("latent", contract.latent), ("images", len(contract.images))):
+    for name, value in (("chunk", contract.chunk - 1), ("latent", contract.latent)):
         if value:
             raise ValueError(f"{bundle.path}: the contract has {name}={getattr(contract, name)}; this runtime has none")

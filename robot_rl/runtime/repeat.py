@@ -1,8 +1,8 @@
 """The same actions again from a recording: what a policy answered is a function of what the store holds.
 
-Every episode begins with the seed of its exploration and every row has its tick and observation. Before the first row
-of a policy with a memory, in each episode and after each exchange, stands an event with what it remembered then; from
-there on the rows alone tell what it remembers, also while a person drove.
+Every episode begins with the seed of its exploration and every row has its tick, observation and pictures. Before the
+first row of a policy with a memory, in each episode and after each exchange, stands an event with what it remembered
+then; from there on the rows alone tell what it remembers, also while a person drove.
 
 Knows: rows, the events that begin an episode and a memory.
 Does not know: files, the shield.
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from robot_rl.data.transition import picture_field
 from robot_rl.runtime.explorer import ABOUT, Explorer
 from robot_rl.runtime.policy import Policy
 from robot_rl.runtime.recorder import REMEMBERED
@@ -45,7 +46,9 @@ def repeat_actions(policy: Policy, rows: np.ndarray, events: Sequence[Mapping[st
             memory = starts[tick].copy()
         elif policy.memory is not None and tick != after:
             raise ValueError(f"the record does not say what {policy.path} remembered before tick {tick}")
-        answers.append(policy.infer(row["obs"], explorer and explorer(policy, tick), memory=memory))
+        pictures = {term.group: row[picture_field(term.group)] for term in policy.contract.images}
+        xi = explorer and explorer(policy, tick)
+        answers.append(policy.infer(row["obs"], xi, memory=memory, pictures=pictures))
         after = tick + 1
     return np.stack(answers)
 

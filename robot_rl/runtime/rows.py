@@ -1,8 +1,8 @@
 """From ticks to rows: which ticks belong to an episode, and how one ends.
 
 An episode is a stretch of POLICY and TAKEOVER. Its last row is where it led: the fallen state (``terminated``), the
-state when somebody stopped it or the clock ran out (``truncated``). A tick whose state or action cannot be believed
-is no row; the row before it is the end. Before the first row of a policy with a memory an event says what it
+state when somebody stopped it or the clock ran out (``truncated``). A tick whose state, action or pictures cannot be
+believed is no row; the row before it is the end. Before the first row of a policy with a memory an event says what it
 remembered then, in each episode and after each exchange: the rest follows from the rows (``repeat``).
 
 Knows: the row's fields, modes, reasons. Does not know: files, threads.
@@ -11,20 +11,23 @@ Knows: the row's fields, modes, reasons. Does not know: files, threads.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from robot_rl.contract.path import ActionPath
 from robot_rl.contract.state import JointTarget, RobotState
-from robot_rl.data.transition import WORKSPACE, Mode, Who
+from robot_rl.data.transition import WORKSPACE, Mode, Who, picture_field
 from robot_rl.runtime.recorder import REMEMBERED, Recorder
 from robot_rl.runtime.shield import Reason
 
 DRIVING = frozenset({Mode.POLICY, Mode.TAKEOVER})
 _FELL = int(Reason.TILT | Reason.OVERSPEED)
 _STOPPED = int(Reason.ESTOP)
-_UNUSABLE = int(Reason.STATE_INVALID | Reason.STATE_STALE | Reason.TARGET_INVALID | Reason.LINK_LOST)
+_UNUSABLE = int(
+    Reason.STATE_INVALID | Reason.STATE_STALE | Reason.TARGET_INVALID | Reason.LINK_LOST | Reason.CAMERA_LOST
+)
 _STATE_FIELDS = (
     "joint_pos",
     "joint_vel",
@@ -59,6 +62,8 @@ class Moment:
     """``time.perf_counter`` at the tick's begin."""
     recalled: np.ndarray
     """What the policy remembered before it answered, (W,); empty without a memory."""
+    pictures: Mapping[str, np.ndarray]
+    """What it saw, as ``Eyes.pictures``."""
 
 
 class RowLog:
@@ -131,6 +136,8 @@ class RowLog:
         for name in self._maybe:
             value = getattr(state, name)
             f[name][i] = np.nan if value is None else value
+        for group, picture in now.pictures.items():
+            f[picture_field(group)][i] = picture[0]
         f["state_age_s"][i] = now.now_s - state.stamp_s
         f["infer_s"][i] = now.infer_s
         f["late_s"][i] = now.late_s

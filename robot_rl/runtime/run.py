@@ -35,9 +35,10 @@ def run(loop: ControlLoop, stop: Callable[[], bool], *, priority: int | None = N
             None stays with the scheduler's default. Where the system forbids it the loop runs on and says so.
 
     Raises:
-        ConnectionError: The driver cannot connect.
+        ConnectionError: The driver or a camera cannot connect.
     """
     loop.driver.connect()
+    loop.eyes.connect()
     if loop.recorder is not None:
         loop.recorder.start()
     try:
@@ -49,6 +50,7 @@ def run(loop: ControlLoop, stop: Callable[[], bool], *, priority: int | None = N
         except ConnectionError as error:
             _log.warning("no DAMP at the end: %s", error)
         finally:
+            loop.eyes.close()
             loop.driver.close()
             if loop.recorder is not None:
                 loop.recorder.close()

@@ -59,6 +59,8 @@ class Reason(IntFlag):
     ESTOP = 1 << 17
     LINK_LOST = 1 << 18
     """The driver said that the link to the robot is down."""
+    CAMERA_LOST = 1 << 19
+    """A camera that the policy sees through shows nothing new; ends POLICY, no other mode."""
 
 
 DAMPING = Reason.STATE_INVALID | Reason.STATE_STALE | Reason.TILT | Reason.OVERSPEED

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from robot_rl import zoo
+from robot_rl.contract.sight import pictures_of
 from robot_rl.contract.spec import Command
 from robot_rl.hardware.robot import load_robot
 from robot_rl.runtime.policy import Policy
@@ -285,13 +286,13 @@ def run_world(
         commands, np.zeros(n, bool), returns, length_s, steps, lin_vel, yaw_rate, all_steps, changes, violated,
         {name: np.zeros(n) for name in world.task.rewards}, ground, solved,
     )  # fmt: skip
-    world.commands.fixed = commands
+    world.commands.fixed, images = commands, world.contract.images
     memories = np.zeros((n, policy.recalled.size), np.float32)  # each copy's own
-    obs, alive, action = world.reset()["policy"], np.ones(n, bool), np.zeros((n, world.num_actions))
+    obs, alive, action = world.reset(), np.ones(n, bool), np.zeros((n, world.num_actions))
     for step in range(limit):
         previous, action = action, np.zeros((n, world.num_actions))
         for i in np.flatnonzero(alive):
-            action[i] = policy.infer(obs[i], memory=memories[i])
+            action[i] = policy.infer(obs["policy"][i], memory=memories[i], pictures=pictures_of(images, obs, int(i)))
         result = world.step(action)
         found.returns[alive] += result.reward[alive]
         for name, reward in world.task.rewards.items():
@@ -311,7 +312,7 @@ def run_world(
         found.fell[alive] = (result.terminated[alive] >= 1.0) & ~success[alive]
         solved.get("success", success)[alive] = success[alive]
         alive &= (result.terminated < 1.0) & ~result.truncated
-        obs = result.obs["policy"]
+        obs = result.obs
         progress(step + 1, limit)
         if not alive.any():
             break

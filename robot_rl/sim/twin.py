@@ -23,13 +23,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from robot_rl.contract.spec import ImageTerm
 from robot_rl.contract.state import JointTarget, RobotState
 from robot_rl.hardware.driver import damp_target
 from robot_rl.hardware.mirror import Failure
 from robot_rl.hardware.robot import Robot
 from robot_rl.runtime.clock import Clock, WallClock
 from robot_rl.sim.objects import Object, draw_poses
-from robot_rl.sim.physics import Physics, parameter_row
+from robot_rl.sim.physics import Physics, Views, open_views, parameter_row
 
 CATCH_UP_S = 0.25
 """A clock that jumps further ahead (a suspended process) is not followed: the robot stood still meanwhile [s]."""
@@ -188,6 +189,17 @@ class Twin:
     def heal(self) -> None:
         """End all failures."""
         self._failures = frozenset()
+
+    @property
+    def blind(self) -> bool:
+        """Whether its cameras have failed."""
+        return Failure.BLIND in self._failures
+
+    def views(self, term: ImageTerm) -> Views:
+        """Return what draws one camera, for the thread that asks; raise ValueError where the physics draws none."""
+        views = open_views(self._physics, [term])
+        assert views is not None, "there is a term"
+        return views
 
     @property
     def time_s(self) -> float:

@@ -25,10 +25,10 @@ from robot_rl.cli.run import load, make_site
 from robot_rl.contract.golden import read_bundle
 from robot_rl.data.episodes import read_episodes
 from robot_rl.data.transition import Mode, Who
-from robot_rl.learn import aprl, imitation, iql, presets, rlif, rlpd
+from robot_rl.learn import aprl, encoder, imitation, iql, pixels, presets, rlif, rlpd
 from robot_rl.learn.offline_online import Config
 from robot_rl.learn.overseer import Strategy
-from robot_rl.learn.recipe import Recipe
+from robot_rl.learn.recipe import Prior, Recipe
 from robot_rl.runtime import run as runner
 from robot_rl.runtime.modes import Request
 
@@ -40,6 +40,11 @@ LITTLE = {
 STRATEGY = Strategy("distance", threshold=0.2, hindsight=True)
 CLONED = imitation.Config(
     strategy=STRATEGY, demos=1, rounds=1, episodes=1, pretrain_updates=5, round_updates=5, hidden=(16, 16),
+)  # fmt: skip
+
+SEEN = pixels.Config(
+    rlpd=replace(pixels.LEARNER, critics=2, hidden=(16,), actor_hidden=(16,), batch=8, log_every=10, capacity=200),
+    encoder=encoder.Config(channels=(4, 4), strides=(4, 2), features=8), offline_blocks=2, total_steps=20,
 )  # fmt: skip
 
 
@@ -58,6 +63,9 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "rlif": lambda: Recipe(TASK, overseen("rlif"), "rlif", num_envs=4),
     "hil_serl": lambda: Recipe(TASK, overseen("hil_serl"), "rlif", num_envs=4),
     "aprl": lambda: Recipe(TASK, grown(), "aprl", num_envs=1),
+    "pixels": lambda: Recipe(
+        "panda_lift_pixels", SEEN, "pixels", num_envs=2, threads=1, prior=Prior(expert="panda_lift", demonstrations=1)
+    ),
     **{
         name: lambda name=name: Recipe(TASK, replace(CLONED, method=name), "imitation", num_envs=4)
         for name in imitation.METHODS
@@ -89,7 +97,7 @@ def critics_of(recipe: Recipe) -> rlpd.Config | None:
     """Return settings whose critics are those that the recipe learns for the task's reward; None where it has none."""
     if isinstance(recipe.config, rlpd.Config):
         return recipe.config
-    if isinstance(recipe.config, aprl.Config):
+    if isinstance(recipe.config, aprl.Config | pixels.Config):
         return recipe.config.rlpd
     return recipe.config.online if isinstance(recipe.config, Config) else None
 
@@ -104,7 +112,7 @@ def elders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, ...
     words = ("cartpole_swingup_ppo", "--num-envs", "8", "--total-steps", "512", "--no-progress")
     assert main(["train", *words, "--out", str(folder / "expert")]) == 0
     expert, data = ("--teacher", str(folder / "expert")), ("--prior", str(folder / "data"))
-    return {"rlpd": (), "aprl": (), "iql": data, "rlif": expert, "imitation": expert}
+    return {"rlpd": (), "aprl": (), "pixels": (), "iql": data, "rlif": expert, "imitation": expert}
 
 
 def in_zoo(patch: pytest.MonkeyPatch, recipe: Any, name: str) -> None:
@@ -113,9 +121,9 @@ def in_zoo(patch: pytest.MonkeyPatch, recipe: Any, name: str) -> None:
     patch.setattr(zoo, "load", lambda room, what: module if what == f"recipes/{name}" else find(room, what))
 
 
-def tuning(policy: rlpd.Config) -> Any:
+def tuning(task: str, policy: rlpd.Config) -> Any:
     """The recipe of fine-tuning with few updates and the critics of ``policy``."""
-    recipe = zoo.load("policies", "recipes/cartpole_tune_rlpd").recipe()
+    recipe = replace(zoo.load("policies", "recipes/cartpole_tune_rlpd").recipe(), task=task)
     shape = {name: getattr(policy, name) for name in ("critics", "subset", "hidden", "layer_norm", "discount")}
     learning = replace(recipe.config.rlpd, warmup=0, batch=32, **shape)
     config = replace(
@@ -131,13 +139,13 @@ def test_from_recipe_to_robot_and_on(
 ) -> None:
     monkeypatch.setattr(signal, "signal", lambda number, handler: None)
     recipe, run, store = RECIPES[name](), tmp_path / "run", tmp_path / "store"
-    in_zoo(monkeypatch, recipe, f"cartpole_{name}")
-    words = [f"cartpole_{name}", "--out", str(run), "--no-progress", *elders[recipe.algorithm]]
+    in_zoo(monkeypatch, recipe, f"little_{name}")
+    words = [f"little_{name}", "--out", str(run), "--no-progress", *elders[recipe.algorithm]]
     assert main(["train", *words]) == 0
     policy = run / "policy.onnx"
-    assert main(["check", str(policy), "--robot", "cartpole"]) == 0
+    assert main(["check", str(policy), "--robot", zoo.load("sim", f"tasks/{recipe.task}").task().robot]) == 0
     knows = critics_of(recipe)
-    in_zoo(monkeypatch, tuning(knows or rlpd.Config(critics=2, hidden=(16, 16))), "cartpole_tune")
+    in_zoo(monkeypatch, tuning(recipe.task, knows or rlpd.Config(critics=2, hidden=(16, 16))), "little_tune")
     driven = live(policy, store, tmp_path / "inbox", critics=run if knows else None)
     parent = read_bundle(policy)
     offers = sorted((tmp_path / "inbox").glob("policy_*.onnx"), key=lambda path: path.stat().st_mtime)
@@ -162,13 +170,13 @@ def live(policy: Path, store: Path, inbox: Path, *, critics: Path | None) -> str
         for request, there in ((Request.DAMP, Mode.DAMP), (Request.STAND, Mode.STAND), (Request.POLICY, Mode.POLICY)):
             wait(lambda request=request, there=there: ask(loop, request, there))
         args = finetune.Args(
-            "cartpole_tune", policy, store, inbox, critics=critics, max_updates=80, progress=False
+            "little_tune", policy, store, inbox, critics=critics, max_updates=80, progress=False
         )  # fmt: skip
         assert finetune.run(args) == 0
         (final,) = inbox.glob("policy_final_*.onnx")
         loop.swap.offer(final)
         sha = read_bundle(final).file_sha256
-        wait(lambda: loop.swap.live.bundle.file_sha256 == sha)
+        wait(lambda: loop.swap.live.bundle.file_sha256 == sha, loop)
         last = loop.latest.tick
         wait(lambda: loop.latest.tick > last + 20)
         return loop.swap.live.bundle.file_sha256
@@ -184,10 +192,13 @@ def ask(loop: Any, request: Request, there: Mode) -> bool:
     return loop.status().mode is there
 
 
-def wait(ready: Callable[[], bool]) -> None:
+def wait(ready: Callable[[], bool], loop: Any = None) -> None:
     pause = threading.Event()
     for _ in range(2_000):
         if ready():
             return
         pause.wait(0.05)
-    raise TimeoutError(f"not within 100 s: {ready}")
+    seen: list[Any] = []
+    while loop is not None and (event := loop.events.take()) is not None:
+        seen.append(event)
+    raise TimeoutError(f"not within 100 s: {ready}; the loop says {seen[-10:]}")

@@ -75,18 +75,14 @@ def test_golden_pictures_are_the_same_everywhere() -> None:
     assert 100 < shown["pixels/front"].mean() < 155 and (shown["pixels/front"] != shown["pixels/wrist"]).any()
 
 
-def test_check_passes_it_and_the_runtime_proves_it_and_says_that_it_has_no_cameras(
-    exported: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_check_passes_it_and_the_runtime_loads_it(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check.run(check.Args(str(exported), json=True)) == 0
     told = json.loads(capsys.readouterr().out)
     network = next(row for row in told["findings"] if row["name"] == "network")
     assert network["severity"] == "ok" and float(network["message"].split()[-1]) < 1e-5
     bundle = read_bundle(exported)
     assert bundle.contract.images == CAMERAS
-    Loaded(bundle, exported.read_bytes()).prove()
-    with pytest.raises(ValueError, match="images="):
-        Loaded.load(exported, load_robot("panda"))
+    assert Loaded.load(exported, load_robot("panda")).infer_s > 0.0
 
 
 def test_other_eyes_are_refused(exported: Path, tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_the_way_back_is_no_loss_of_memory(make, go2, tmp_path):
     old, seen = rig.loop.swap.live, list[tuple[np.ndarray, np.ndarray]]()
     first, memory, infer = rig.loop.latest.tick + 1, old._own.copy(), old.infer
 
-    def noting(obs: np.ndarray, xi: np.ndarray | None = None) -> np.ndarray:
+    def noting(obs: np.ndarray, xi: np.ndarray | None = None, *, pictures: object = None) -> np.ndarray:
         seen.append((obs.copy(), infer(obs, xi)))
         return seen[-1][1]
 
@@ -158,7 +158,7 @@ def test_the_way_back_is_no_loss_of_memory(make, go2, tmp_path):
     rig.requests.offer(TINY)
     rig.until("swap")
     rig.tick(20)
-    rig.loop.swap.live.infer = lambda obs, xi=None: np.full(12, np.nan, np.float32)  # what a broken kernel would give
+    rig.loop.swap.live.infer = lambda obs, xi=None, **_: np.full(12, np.nan, np.float32)  # a broken kernel
     rig.until("swap_rolled_back")
     rig.tick(20)
     assert rig.loop.swap.live is old and rig.mode is Mode.POLICY

@@ -32,6 +32,13 @@ def test_a_better_policy_shadows_then_drives_then_is_kept(rig, make_policy):
     assert r.mode is Mode.POLICY
 
 
+def test_what_stands_at_its_bounds_as_much_as_the_live_policy_is_not_refused_for_it(rig, make_policy):
+    r = rig("saturating")
+    r.requests.offer(make_policy("saturating_when_level"))
+    event = r.until("swap")
+    assert event["policy"] == r.loop.swap.live.bundle.file_sha256
+
+
 def test_the_live_policy_answers_every_tick_of_the_shadow(rig, make_policy):
     r = rig("constant", swap=SwapConfig(shadow_ticks=30))
     r.requests.offer(make_policy("improved"))
@@ -149,7 +156,7 @@ def test_nan_in_probation_gives_the_old_policy_the_next_tick(rig, make_policy):
     live = r.loop.swap.live
     r.requests.offer(make_policy("improved"))
     r.until("swap")
-    r.loop.swap.live.infer = lambda obs, xi=None: np.full(12, np.nan, np.float32)  # what a broken kernel would give
+    r.loop.swap.live.infer = lambda obs, xi=None, **_: np.full(12, np.nan, np.float32)
     r.tick()
     assert np.isfinite(r.sent()[-1]).all()
     assert r.loop.swap.live is live

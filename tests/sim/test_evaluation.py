@@ -98,7 +98,7 @@ def test_the_continuity_cost_is_the_one_that_training_reports(short: float) -> N
     class Noting:
         recalled = policy.recalled
 
-        def infer(self, obs: np.ndarray, *, memory: np.ndarray) -> np.ndarray:
+        def infer(self, obs: np.ndarray, *, memory: np.ndarray, pictures: object) -> np.ndarray:
             noted.append(policy.infer(obs) * (-1.0) ** len(noted))
             return noted[-1]
 
