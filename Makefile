@@ -8,6 +8,8 @@ ROBOT_TESTS := $(wildcard tests/zoo tests/contract tests/hardware tests/data tes
 ISAAC_VENV := .venv-isaac
 ISAAC_TESTS := $(addprefix tests/sim/test_,isaac.py physics.py physics_go2.py parity.py)
 ARGS ?=
+# Tests start many processes; where bytecode is not kept each of them compiles all of torch, ten seconds, anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format test-all test-robot test-warp test-isaac bench wheel

@@ -22,7 +22,7 @@ from robot_rl.contract.spec import Contract
 from robot_rl.data.episodes import read_episodes
 from robot_rl.data.follow import Episode
 from robot_rl.data.labels import Labelled, save_labels
-from robot_rl.data.transition import as_state
+from robot_rl.data.transition import as_state, picture_field
 from robot_rl.hardware.robot import load_robot
 
 if TYPE_CHECKING:
@@ -51,9 +51,10 @@ class Args:
     every: int = 1
     """Take one frame in so many."""
     camera: str = ""
-    """Draw each frame as this camera of the robot sees it on the twin; empty takes the policy's observation."""
+    """Take what this camera recorded, or draw what it would see on the twin where the policy did not look through it;
+    empty takes the policy's observation."""
     size: int = 64
-    """Height and width of the pictures [pixels]."""
+    """Height and width of pictures drawn on the twin [pixels]."""
     task: str = ""
     """Task that says what success is and what is drawn; the recording's own by default."""
 
@@ -155,10 +156,13 @@ def _by_task(rows: np.ndarray, task: Task, contract: Contract) -> np.ndarray:
 def _inputs(args: Args, rows: np.ndarray, task: Task) -> tuple[np.ndarray, str]:
     if not args.camera:
         return np.ascontiguousarray(rows["obs"], np.float32), "policy"
+    source = f"pixels/{args.camera}"
+    if (field := picture_field(source)) in (rows.dtype.names or ()):
+        return np.ascontiguousarray(rows[field]), source
     from robot_rl.sim.redraw import Redraw
 
     scene = Redraw(task, args.camera, size=args.size)
     try:
-        return scene(as_state(rows)), f"pixels/{args.camera}"
+        return scene(as_state(rows)), source
     finally:
         scene.close()

@@ -128,10 +128,10 @@ def run(args: Args) -> int:
 
 def _verdict(path: Path | None, loop: ControlLoop) -> Verdict | None:
     from robot_rl.contract.judge import Judge
-    from robot_rl.runtime.verdict import Verdict, look_at_state
+    from robot_rl.runtime.verdict import Verdict, look_at
 
     judge = None if path is None else Judge(path)
-    return None if judge is None else Verdict(loop, judge, look_at_state(loop, judge))
+    return None if judge is None else Verdict(loop, judge, look_at(loop, judge))
 
 
 def _loop_config(args: Args, policy: Policy) -> LoopConfig:

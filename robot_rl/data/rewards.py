@@ -13,6 +13,7 @@ import numpy as np
 
 from robot_rl.contract.judge import STATE, Judge
 from robot_rl.contract.spec import Contract
+from robot_rl.data.transition import picture_field
 
 Reward = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -35,20 +36,19 @@ def judged_reward(judge: Judge, contract: Contract) -> Reward:
     """Return ``(rows_t, rows_t1) -> reward`` (n,): 1 in steps that lead to what the judge calls success, else 0.
 
     Raises:
-        ValueError: The judge looks at pictures, which rows do not hold, or was taught under another contract.
+        ValueError: The judge looks at pictures that rows do not hold, or was taught under another contract.
     """
-    if judge.spec.source != STATE:
-        raise ValueError(
-            f"{judge.path} looks at {judge.spec.source!r}, which recorded rows do not hold; let it run beside the "
-            "policy, where it labels episodes, and learn with the reward 'operator'"
-        )
-    if judge.spec.contract not in ("", contract.fingerprint):
+    field = "obs" if judge.spec.source == STATE else picture_field(judge.spec.source)
+    sizes = {term.group: term.shape for term in contract.images}
+    if judge.spec.source != STATE and sizes.get(judge.spec.source) != judge.spec.shape:
+        raise ValueError(f"{judge.path} looks at {judge.spec.source!r}, {judge.spec.shape}; recorded rows hold {sizes}")
+    if judge.spec.source == STATE and judge.spec.contract not in ("", contract.fingerprint):
         raise ValueError(
             f"{judge.path} was taught under contract {judge.spec.contract[:12]}…; the policy has "
             f"{contract.fingerprint[:12]}…"
         )
 
     def reward(now: np.ndarray, then: np.ndarray) -> np.ndarray:
-        return judge.success(np.ascontiguousarray(then["obs"])).astype(np.float32) if len(then) else np.zeros(0, "f4")
+        return judge.success(np.ascontiguousarray(then[field])).astype(np.float32) if len(then) else np.zeros(0, "f4")
 
     return reward

@@ -87,16 +87,26 @@ class Verdict:
                 return
 
 
-def look_at_state(loop: ControlLoop, judge: Judge) -> Look:
-    """Return what shows a judge of observations the loop's newest state.
+def look_at(loop: ControlLoop, judge: Judge) -> Look:
+    """Return what shows a judge the loop's newest state, or what the policy's cameras last saw.
 
     Raises:
-        ValueError: The judge looks at pictures, or was taught under another contract, or the contract has a history,
-            which nobody but the policy keeps.
+        ValueError: The judge looks through a camera that the policy has not, or at pictures of another size; it was
+            taught under another contract, or the contract has a history, which nobody but the policy keeps.
     """
+    return _look_at_state(loop, judge) if judge.spec.source == STATE else _look_at_pictures(loop, judge)
+
+
+def _look_at_pictures(loop: ControlLoop, judge: Judge) -> Look:
+    eyes, source = loop.eyes, judge.spec.source
+    shapes = {group: picture.shape[1:] for group, picture in eyes.pictures.items()}
+    if shapes.get(source) != judge.spec.shape:
+        raise ValueError(f"{judge.path} looks at {source!r}, {judge.spec.shape}; the policy's cameras show {shapes}")
+    return lambda: None if eyes.lost else eyes.pictures[source][0]
+
+
+def _look_at_state(loop: ControlLoop, judge: Judge) -> Look:
     contract = loop.swap.live.contract
-    if judge.spec.source != STATE:
-        raise ValueError(f"{judge.path} looks at {judge.spec.source!r}; a robot without that camera cannot show it")
     if judge.spec.contract not in ("", contract.fingerprint):
         raise ValueError(
             f"{judge.path} was taught under contract {judge.spec.contract[:12]}…; the policy has "

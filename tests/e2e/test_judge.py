@@ -29,7 +29,7 @@ from robot_rl.learn.success_file import export_judge
 from robot_rl.learn.tuning import Config, FineTuning
 from robot_rl.runtime.loop import LoopConfig
 from robot_rl.runtime.modes import Request
-from robot_rl.runtime.verdict import Verdict, look_at_state
+from robot_rl.runtime.verdict import Verdict, look_at
 
 ROBOT = load_robot("cartpole")
 CONTRACT = zoo.load("sim", "tasks/cartpole_swingup").task().contract(ROBOT)
@@ -66,7 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         policy, robot, record=folder / "store", speed=1e6, config=LoopConfig(episode_s=2.0, explore=0.5)
     )  # fmt: skip
     loop = site.loop
-    verdict = Verdict(loop, judge, look_at_state(loop, judge), patience=3)
+    verdict = Verdict(loop, judge, look_at(loop, judge), patience=3)
     loop.driver.connect()
     assert loop.recorder is not None
     loop.recorder.start()
@@ -129,7 +129,7 @@ def test_a_judge_of_something_else_is_refused(folder: Path, tmp_path: Path) -> N
     robot, policy = load(str(folder / "policy.onnx"))
     site = make_site(policy, robot, driver="mirror", speed=1e6)
     with pytest.raises(ValueError, match="was taught under contract"):
-        look_at_state(site.loop, other)
+        look_at(site.loop, other)
     with pytest.raises(ValueError, match=r"no reward 'money'; the choices are .* and a judge's"):
         FineTuning("cartpole_swingup", Config(), reward="money")
 
@@ -138,7 +138,7 @@ def test_in_its_own_thread_it_labels_while_the_loop_runs(folder: Path) -> None:
     robot, policy = load(str(folder / "policy.onnx"))
     site = make_site(policy, robot, speed=1e6, config=LoopConfig(explore=0.5))
     loop, judge, told = site.loop, Judge(folder / "judge.onnx"), []
-    verdict = Verdict(loop, judge, look_at_state(loop, judge), rate_hz=500.0, patience=1)
+    verdict = Verdict(loop, judge, look_at(loop, judge), rate_hz=500.0, patience=1)
     loop.driver.connect()
     verdict.start()
     for ticks, ask in ((10, Request.DAMP), (200, Request.STAND), (5_000, Request.POLICY)):

@@ -6,6 +6,7 @@ import ctypes.util
 import dataclasses
 import json
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +16,26 @@ pytest.importorskip("torch")
 pytest.importorskip("mujoco.batch")
 
 from robot_rl.cli import eval as evaluating
+from robot_rl.cli.main import main
 from robot_rl.cli.run import Site, make_site
 from robot_rl.contract.spec import Contract, ImageTerm
 from robot_rl.data.episodes import read_episodes
+from robot_rl.data.labels import Labelled, load_labels
+from robot_rl.data.rewards import judged_reward
 from robot_rl.data.transition import Mode
 from robot_rl.hardware.camera import Frame
 from robot_rl.hardware.mirror import Failure, MirrorDriver
 from robot_rl.hardware.robot import load_robot
-from robot_rl.learn import encoder, rlpd
+from robot_rl.learn import encoder, rlpd, success
 from robot_rl.learn.export import Provenance, export_policy
 from robot_rl.learn.pixels import Config, make_seer
+from robot_rl.learn.success_file import export_judge
 from robot_rl.runtime.eyes import Eyes
 from robot_rl.runtime.modes import Request
 from robot_rl.runtime.policy import Policy
 from robot_rl.runtime.repeat import repeat_actions
 from robot_rl.runtime.shield import Reason
+from robot_rl.runtime.verdict import Verdict, look_at
 from robot_rl.sim.twin import Twin
 from robot_rl.zoo import load
 
@@ -162,6 +168,38 @@ def test_an_exchange_is_shadowed_by_what_the_live_policy_sees(site: Site, path: 
     assert live.infer(site.loop._obs, pictures=site.loop.eyes.pictures).tolist() == pytest.approx(
         latest.action.tolist(), abs=1e-6
     )
+
+
+def test_a_judge_looks_at_what_the_policy_sees_now_and_in_the_recording(site: Site, tmp_path: Path) -> None:
+    """It was taught to call bright pictures a success; here they are what the arm sees."""
+    noise = np.random.default_rng(0).integers(0, 100, (200, 16, 24, 3), dtype=np.uint8)
+    noise[::2] += 100
+    bright = Labelled(
+        noise, np.arange(200) % 2 == 0, np.arange(200) // 4, "pixels/front", "panda_lift_pixels", "f" * 64
+    )
+    judge = export_judge(success.train(bright, success.Config(updates=60)), bright, tmp_path / "judge.onnx")
+    start(site, 1.0)
+    loop = site.loop
+    look = look_at(loop, judge)
+    seen = look()
+    assert seen is not None and np.array_equal(seen, loop.eyes.pictures["pixels/front"][0])
+    verdict = Verdict(loop, judge, look, patience=1)
+    assert verdict.poll() == bool(judge.success(seen[None])[0])
+    drive(site, 0.2, Request.DAMP)
+    assert loop.recorder is not None
+    loop.recorder.close()
+    rows = np.concatenate([episode.rows for episode in read_episodes(tmp_path / "store")])
+    paid = judged_reward(judge, contract())(rows[:-1], rows[1:])
+    assert paid.tolist() == judge.success(rows["pixels_front"][1:]).astype(float).tolist()
+    words = ["label", str(tmp_path / "store"), "--out", str(tmp_path / "labels.npz"), "--camera", "front"]
+    assert main([*words, "--success", "0:2-4"]) == 0
+    assert np.array_equal(load_labels(tmp_path / "labels.npz").inputs, rows["pixels_front"])
+    other = replace(bright, source="pixels/side")
+    stranger = export_judge(success.train(other, success.Config(updates=1)), other, tmp_path / "other.onnx")
+    with pytest.raises(ValueError, match=r"looks at 'pixels/side', .* the policy's cameras show .*pixels/front"):
+        look_at(loop, stranger)
+    with pytest.raises(ValueError, match=r"looks at 'pixels/side', .* recorded rows hold .*pixels/front"):
+        judged_reward(stranger, contract())
 
 
 def test_eval_shows_it_what_each_copy_sees(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
