@@ -19,9 +19,9 @@ RELEASED = "go2_walk_ppo"
 def rows() -> list[dict[str, object]]:
     plain = {"policy": "p", "sha256": "0" * 64, "yaw_rate_error": None, "return_mean": 10.0}
     return [
-        {"recipe": "a", "seed": 0, "fall_rate": 0.0, "lin_vel_error": 0.1, "violations": {"x": 0.2}, **plain},
-        {"recipe": "b", "seed": 0, "fall_rate": 0.5, "lin_vel_error": 0.3, "violations": {"x": 0.0}, **plain},
-        {"recipe": "a", "seed": 1, "fall_rate": 0.1, "lin_vel_error": 0.3, "violations": {"x": 0.4}, **plain},
+        {"recipe": "a", "seed": 0, "fall_rate": 0.0, "lin_vel_error": 0.1, "violations": {"x": 0.2, "y": 0.0}, **plain},
+        {"recipe": "b", "seed": 0, "fall_rate": 0.5, "lin_vel_error": 0.3, "violations": {"x": 0.0, "y": 0.1}, **plain},
+        {"recipe": "a", "seed": 1, "fall_rate": 0.1, "lin_vel_error": 0.3, "violations": {"x": 0.4, "y": 0.1}, **plain},
     ]
 
 
@@ -41,6 +41,7 @@ def test_the_card_has_a_column_per_recipe(tmp_path: Path) -> None:
     assert "# b against a" in text and "| | a | b |" in text and "`robot-rl compare a b`" in text
     assert "| x violated [%] | 30.00 ± 14.14 | 0.00 |" in text
     assert "| falls [%] | 5.00 ± 7.07 | 50.00 |" in text
+    assert "| mean of all limits violated [%] | 17.50 ± 10.61 | 5.00 |" in text
     assert json.loads(paths[0].read_text(encoding="utf-8"))["policies"] == rows()
     assert paths[2].read_text(encoding="utf-8").lstrip().startswith("<?xml")
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == sorted(p.name for p in paths)

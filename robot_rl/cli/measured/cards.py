@@ -24,6 +24,7 @@ TITLES = {
     "return_mean": ("return", ""),
     "continuity_cost": ("continuity cost", ""),
     "training_cost": ("continuity cost of training", ""),
+    "violation_mean": ("mean of all limits violated", "%"),
 }
 """Numbers of a summary that the table begins with: title and unit."""
 
@@ -64,7 +65,9 @@ def aggregate(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float | None
     found: dict[str, dict[str, list[float]]] = {}
     for row in rows:
         numbers = {name: row[name] for name in TITLES if row.get(name) is not None}
-        numbers |= {f"violation/{name}": rate for name, rate in row.get("violations", {}).items()}
+        if violations := row.get("violations"):
+            numbers["violation_mean"] = float(np.mean(list(violations.values())))
+            numbers |= {f"violation/{name}": rate for name, rate in violations.items()}
         for name, value in numbers.items():
             found.setdefault(row["recipe"], {}).setdefault(name, []).append(float(value))
     return {
@@ -139,6 +142,6 @@ def _title(name: str) -> str:
 def _cell(name: str, number: Mapping[str, float | None] | None) -> str:
     if number is None:
         return "–"
-    scale, digits = (100.0, 2) if name == "fall_rate" or "/" in name else (1.0, 3)
+    scale, digits = (100.0, 2) if name in ("fall_rate", "violation_mean") or "/" in name else (1.0, 3)
     spread = "" if number["std"] is None else f" ± {scale * number['std']:.{digits}f}"
     return f"{scale * (number['mean'] or 0.0):.{digits}f}{spread}"
