@@ -175,7 +175,7 @@ class Feeder:
         shown = dict(zip(needed.tolist(), self._see(rows[needed]), strict=True)) if needed.size else {}
         for k, i in enumerate(first.tolist()):
             at = int(rows["tick"][i])
-            if self._stands != (writer, at):
+            if self._stands != (writer, at) or not replay.begun:  # another replay may have taken its place
                 replay.begin(shown[i][None])
             replay.extend({name: x[k : k + 1] for name, x in columns.items()}, shown[i + 1][None])
             self._stands = (writer, at + 1)

@@ -72,6 +72,11 @@ class PictureReplay:
         return self.rows.total
 
     @property
+    def begun(self) -> bool:
+        """Whether every stream has a picture to go on from."""
+        return bool((self._now >= 0).all())
+
+    @property
     def nbytes(self) -> int:
         """Memory of the pictures so far [B]."""
         return self._used * self.pictures[:1].nbytes
@@ -98,7 +103,7 @@ class PictureReplay:
             ValueError: A stream has not begun, or something is missing, unknown, of another shape, or not finite.
         """
         n, rows = len(self._now), self.rows
-        if self._now.min() < 0:
+        if not self.begun:
             raise ValueError(
                 f"streams {np.flatnonzero(self._now < 0).tolist()} have no picture to start from; call begin"
             )

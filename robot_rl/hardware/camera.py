@@ -1,5 +1,8 @@
 """What the runtime needs of a camera: the newest image, never a wait for the next one.
 
+A robot offers its cameras by ``make_cameras(robot, terms, *, now)`` in its ``driver.py``: one for each ``ImageTerm`` of
+the policy's contract, of that name and size, stamped with ``now``, the loop's clock.
+
 Knows: one image, its time. Does not know: lenses, codecs, policies.
 """
 
@@ -14,7 +17,7 @@ class Frame(NamedTuple):
     """One image."""
 
     stamp_s: float
-    """``time.monotonic()`` in the middle of the exposure, or the best estimate of it."""
+    """The loop's clock, on a robot ``time.monotonic()``, in the middle of the exposure, or the best estimate of it."""
     image: np.ndarray
     """RGB, uint8, shape (height, width, 3); not written again."""
 

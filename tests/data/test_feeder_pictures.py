@@ -103,6 +103,16 @@ def test_rows_that_arrive_one_by_one_and_a_restart_between_make_the_same(tmp_pat
     feeder.close()
 
 
+def test_another_replay_may_take_its_place_in_the_middle_of_an_episode(tmp_path: Path) -> None:
+    record(tmp_path, [make_rows(0, 9)])
+    feeder = make_feeder(tmp_path, make_replay())
+    assert feeder.poll(4) == 3
+    feeder.replay = again = make_replay()
+    assert feeder.poll() == 5
+    assert transitions(again) == expected(3, 6)
+    feeder.close()
+
+
 def test_pictures_survive_compaction(tmp_path: Path) -> None:
     pytest.importorskip("zarr")
     rows = make_rows(0, 6, "truncated")
