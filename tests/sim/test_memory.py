@@ -29,7 +29,7 @@ def test_every_copy_remembers_its_own_episode(monkeypatch: pytest.MonkeyPatch) -
     copies: dict[int, Noted] = defaultdict(list)
     infer = policy.infer
 
-    def noting(obs: np.ndarray, *, memory: np.ndarray) -> np.ndarray:
+    def noting(obs: np.ndarray, *, memory: np.ndarray, pictures: object) -> np.ndarray:
         action = infer(obs, memory=memory)
         copies[memory.ctypes.data].append((obs.copy(), action))
         return action
@@ -53,7 +53,7 @@ def test_a_policy_that_is_watched_forgets_where_an_episode_ends(monkeypatch: pyt
     world = evaluation.make_world(policy, task, 1, seed=0, threads=1)
     noted, infer = list[tuple[np.ndarray, np.ndarray]](), policy.infer
 
-    def noting(obs: np.ndarray) -> np.ndarray:
+    def noting(obs: np.ndarray, *, pictures: object) -> np.ndarray:
         noted.append((obs.copy(), infer(obs)))
         return noted[-1][1]
 
