@@ -200,6 +200,7 @@ def test_the_newest_of_many_offers_wins(rig, make_policy):
         assert time.monotonic() < end, r.seen
 
 
+@pytest.mark.slow  # by the wall clock: it says something on a machine at rest alone
 @pytest.mark.timeout(120)
 def test_no_tick_is_later_than_one_and_a_half_periods_while_policies_are_swapped(make_policy, go2):
     """Nothing that a swap does holds the tick up: a swap that did would do so each time.
