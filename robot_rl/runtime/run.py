@@ -38,10 +38,10 @@ def run(loop: ControlLoop, stop: Callable[[], bool], *, priority: int | None = N
         ConnectionError: The driver or a camera cannot connect.
     """
     loop.driver.connect()
-    loop.eyes.connect()
-    if loop.recorder is not None:
-        loop.recorder.start()
     try:
+        loop.eyes.connect()
+        if loop.recorder is not None:
+            loop.recorder.start()
         with _punctual(priority):
             _tick_until(loop, stop)
     finally:
@@ -50,10 +50,10 @@ def run(loop: ControlLoop, stop: Callable[[], bool], *, priority: int | None = N
         except ConnectionError as error:
             _log.warning("no DAMP at the end: %s", error)
         finally:
-            loop.eyes.close()
             loop.driver.close()
             if loop.recorder is not None:
                 loop.recorder.close()
+            loop.eyes.close()
 
 
 def _tick_until(loop: ControlLoop, stop: Callable[[], bool]) -> None:

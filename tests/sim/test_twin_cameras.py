@@ -30,6 +30,7 @@ from robot_rl.learn import encoder, rlpd, success
 from robot_rl.learn.export import Provenance, export_policy
 from robot_rl.learn.pixels import Config, make_seer
 from robot_rl.learn.success_file import export_judge
+from robot_rl.runtime import run as runner
 from robot_rl.runtime.eyes import Eyes
 from robot_rl.runtime.modes import Request
 from robot_rl.runtime.policy import Policy
@@ -224,6 +225,23 @@ class Still:
         return Frame(self.stamp_s, self.image)
 
     def close(self) -> None: ...
+
+
+def test_a_camera_that_cannot_open_leaves_the_robot_damped_and_its_link_closed(path: Path, tmp_path: Path) -> None:
+    site = make_site(Policy.load(path, PANDA), PANDA, record=tmp_path / "store", speed=1e6)
+    loop, sent = site.loop, []
+    write = loop.driver.write
+    loop.driver.write = lambda target: sent.append(target) or write(target)  # type: ignore[method-assign]
+
+    def unplugged() -> None:
+        raise ConnectionError("no camera")
+
+    loop.eyes.connect = unplugged  # type: ignore[method-assign]
+    with pytest.raises(ConnectionError, match="no camera"):
+        runner.run(loop, lambda: True)
+    assert len(sent) == 1 and not sent[0].stiffness.any() and sent[0].damping.all()
+    with pytest.raises(ConnectionError, match="is not connected"):
+        loop.driver.read()
 
 
 def test_eyes_keep_the_last_good_picture_of_a_lost_camera() -> None:

@@ -109,7 +109,7 @@ def test_a_killed_robot_comes_back_to_the_same_operator(start: Start, operator: 
     start(*words)
     operator.wait(lambda s: s.tick < seen and s.mode == Mode.OFF, timeout_s=60.0, what="the new process")
     operator.start_policy(timeout_s=60.0)
-    assert len(recorded(tmp_path / "store")) > (seen - tick) / 2  # the newest ticks were still on their way to the disk
+    assert len(recorded(tmp_path / "store")) >= seen - tick - 5  # the newest ticks were on their way to the disk
 
 
 def test_a_twin_runs_by_itself_for_a_while(start: Start) -> None:
