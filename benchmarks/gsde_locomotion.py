@@ -6,7 +6,7 @@ continuity cost.
 
 ``settings="same"``: one set of settings for both, so that only the exploration differs, and both begin with the same
 deviation of the action. ``settings="paper"``: each noise with the settings that the paper tuned for it (supplement,
-table 9; the Gaussian's are Stable-Baselines3's).
+table 9; the Gaussian's are Stable-Baselines3's), without the paper's decay of Hopper's clip range.
 Rewards are scaled for the learner (as in the paper); returns reported are raw.
 
 A finished (task, noise, seed) is a small JSON in ``out`` and is not run again; the card is written after each.
@@ -44,7 +44,8 @@ PAPER = {
 PAPER_STEPS, PAPER_RUNS = 2_000_000, 10
 LOG_STD = {"same": {"Hopper-v5": -1.2, "Ant-v5": -1.5}, "paper": {"Hopper-v5": -1.0, "Ant-v5": -1.0}}
 """gSDE's initial log deviation by settings where it is not -2: ``same`` begins with the Gaussian's noise, deviation 1
-at fresh features on normalised observations; ``paper`` is table 9 of the supplement, for its wider ReLU networks."""
+at fresh features on normalised observations; ``paper`` is table 9 of the supplement, for its wider ReLU networks, whose
+initial weights are not orthogonal."""
 EPISODES, EVAL_SEED, PARTS = 20, 10_000, 50
 
 _log = logging.getLogger(__name__)
@@ -104,6 +105,7 @@ def config(task: str, noise: str, seed: int, steps: int, settings: str) -> tuple
         row |= _learner(16, 128, 256, epochs=10, rate=3e-4, trace=0.95, clip=0.2, hidden=64, activation="tanh")
     elif noise == "gsde":
         row |= _learner(16, 512, 128, epochs=20, rate=3e-5, trace=0.9, clip=0.4, hidden=256, activation="relu")
+        row["orthogonal"] = False
     else:
         row |= _learner(1, 2048, 64, epochs=10, rate=2e-4, trace=0.95, clip=0.2, hidden=64, activation="tanh")
     num_envs = row.pop("num_envs")

@@ -157,6 +157,7 @@ class Actor(nn.Module):
         *,
         hidden: Sequence[int] = (256, 128, 64),
         activation: str = "elu",
+        orthogonal: bool = True,
         exploration: str = "gaussian",
         log_std: float = 0.0,
         full_std: bool = True,
@@ -170,6 +171,8 @@ class Actor(nn.Module):
             obs_size: D.
             num_actions: A.
             hidden: Widths of the hidden layers; gSDE uses the last as its features.
+            activation: A key of ``ACTIVATIONS``.
+            orthogonal: See ``Mlp``.
             exploration: ``gaussian`` or ``gsde``.
             log_std: Initial log deviation, of each action (gaussian) or each entry of the matrix (gsde).
             full_std: gSDE only: one deviation per feature and action; else one per feature.
@@ -182,7 +185,10 @@ class Actor(nn.Module):
         self.num_actions = num_actions
         self.exploration, self.expln, self.detach = exploration, expln, detach
         self.norm = Normaliser(obs_size)
-        self.mlp = Mlp((obs_size, *hidden, num_actions), activation=activation, output_gain=0.01, generator=generator)
+        self.mlp = Mlp(
+            (obs_size, *hidden, num_actions), activation=activation, orthogonal=orthogonal, output_gain=0.01,
+            generator=generator,
+        )  # fmt: skip
         gaussian = exploration == "gaussian"
         shape = (num_actions,) if gaussian else (hidden[-1], num_actions if full_std else 1)
         self.log_std = nn.Parameter(torch.full(shape, log_std))
@@ -252,12 +258,14 @@ class Critic(nn.Module):
         *,
         hidden: Sequence[int] = (256, 128, 64),
         activation: str = "elu",
+        orthogonal: bool = True,
         generator: torch.Generator | None = None,
     ) -> None:
         """Build the network; arguments as in ``Actor``."""
         super().__init__()
         self.norm = Normaliser(obs_size)
-        self.mlp = Mlp((obs_size, *hidden, 1), activation=activation, generator=generator)
+        sizes = (obs_size, *hidden, 1)
+        self.mlp = Mlp(sizes, activation=activation, orthogonal=orthogonal, generator=generator)
 
     def forward(self, normalised: Tensor) -> Tensor:
         """Return V from *normalised* observations (..., D), shape (...)."""

@@ -86,6 +86,8 @@ class Config:
     """Widths of the critic's hidden layers."""
     activation: str = "elu"
     """One of nets.ACTIVATIONS."""
+    orthogonal: bool = True
+    """Orthogonal initial weights, else uniform ±1/sqrt(fan in)."""
     memory: str = "none"
     """In front of actor and critic: none, gru or lstm; minibatches are then of whole environments."""
     memory_features: int = 64
@@ -164,11 +166,12 @@ def make_agent(cfg: Config, sizes: dict[str, int], device: torch.device | str = 
     widths = sizes[cfg.actor_obs], sizes.get("critic", sizes["policy"])
     seen = widths if cfg.memory == "none" else (cfg.memory_features, cfg.memory_features)
     actor = Actor(
-        seen[0], sizes["action"], hidden=cfg.actor_hidden, activation=cfg.activation,
+        seen[0], sizes["action"], hidden=cfg.actor_hidden, activation=cfg.activation, orthogonal=cfg.orthogonal,
         exploration=cfg.exploration, log_std=cfg.log_std, full_std=cfg.sde_full_std, expln=cfg.sde_expln,
         generator=seeder,
     )  # fmt: skip
-    critic = Critic(seen[1], hidden=cfg.critic_hidden, activation=cfg.activation, generator=seeder)
+    hidden, activation = cfg.critic_hidden, cfg.activation
+    critic = Critic(seen[1], hidden=hidden, activation=activation, orthogonal=cfg.orthogonal, generator=seeder)
     if cfg.memory != "none":
         actor, critic = recurrent.wrap(cfg.memory, actor, critic, widths, generator=seeder)
     actor, critic = actor.to(device), critic.to(device)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from robot_rl.learn.nets import ACTIVATIONS, Actor, DenseNet, Mlp, Normaliser
+from robot_rl.learn.nets import ACTIVATIONS, Actor, Critic, DenseNet, Mlp, Normaliser
 
 
 def forward(net: DenseNet, obs: np.ndarray) -> np.ndarray:
@@ -57,6 +57,16 @@ def test_a_constant_column_stays_bounded() -> None:
 def test_a_fresh_actor_acts_near_zero() -> None:
     net = Actor(45, 12, generator=torch.Generator().manual_seed(0))
     assert float(net(torch.randn(100, 45)).detach().abs().max()) < 0.15
+
+
+def test_without_orthogonal_weights_every_layer_keeps_to_its_bound() -> None:
+    seeded = torch.Generator().manual_seed(0)
+    actor = Actor(11, 3, hidden=(256, 256), activation="relu", orthogonal=False, generator=seeded)
+    critic = Critic(11, hidden=(256, 256), activation="relu", orthogonal=False, generator=seeded)
+    for layer, gain in zip((*actor.mlp.linears(), *critic.mlp.linears()), (1.0, 1.0, 0.01, 1.0, 1.0, 1.0), strict=True):
+        bound = gain / layer.in_features**0.5
+        assert 0.9 * bound < float(layer.weight.detach().abs().max()) <= bound
+        assert 0.0 < float(layer.bias.detach().abs().max()) <= bound
 
 
 def test_the_generator_decides_the_weights() -> None:
