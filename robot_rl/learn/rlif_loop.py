@@ -83,7 +83,7 @@ def train(
             before = pupil.steps
             advance(run, cfg)
             for _ in range(_due(run, before, learning)):
-                batch = rlpd.draw(run.replays["online"], run.replays.get("demo"), learning, run.rng)
+                batch = rlpd.draw(run.replays["online"], _prior(run), learning, run.rng)
                 metrics |= rlpd.update(pupil.agent, batch, learning)
             if pupil.steps // learning.log_every > before // learning.log_every:
                 row = {f"loss/{name}": value for name, value in metrics.items()} | _watched(run)
@@ -148,10 +148,16 @@ def _end_demos(run: Run, cfg: Config) -> None:
     _store(run, cfg, run.pending.flush(), alone=True)
 
 
+def _prior(run: Run) -> Replay | None:
+    """HIL-SERL's demonstrations, where there are any yet."""
+    demo = run.replays.get("demo")
+    return demo if demo else None
+
+
 def _due(run: Run, before: int, cfg: rlpd.Config) -> int:
     """Return the blocks of updates that the newest step pays for; fixes the normaliser before the first."""
     if not run.started:
-        if run.counts["steps"] == 0 or min(len(replay) for replay in run.replays.values()) < 1:
+        if run.counts["steps"] == 0 or not run.replays["online"]:
             return 0
         if sum(len(replay) for replay in run.replays.values()) < cfg.start_steps:
             return 0

@@ -154,3 +154,33 @@ def test_so_it_does_over_three_seeds(tmp_path: Path) -> None:
 
 def test_the_expert_is_slow() -> None:
     assert success(lambda obs: slow({"policy": obs})) < 0.95
+
+
+# -- HIL-SERL: the same world, its sparse reward -----------------------------------------------------------------------
+
+
+def hil_serl(folder: Path, seed: int, steps: int, *, helped: bool) -> float:
+    """Share of episodes that come to the goal, learnt from its reward; helped by five episodes and take-overs, or not.
+
+    Without help nothing is demonstrated, and the learner makes do with what it finds.
+    """
+    strategy, demos = (BY_VALUE, 5) if helped else (at_random(0.0), 0)
+    cfg = Config(method="hil_serl", strategy=strategy, rlpd=POINT, demos=demos, seed=seed, total_steps=steps)
+    return success(learn(cfg, folder, seed=seed).actor)
+
+
+@pytest.mark.timeout(600)
+def test_take_overs_bring_the_sparse_reward_within_reach(tmp_path: Path) -> None:
+    assert hil_serl(tmp_path / "helped", 0, 2_000, helped=True) >= 0.9
+    assert hil_serl(tmp_path / "alone", 0, 2_000, helped=False) < 0.2
+    learnt = read_metrics(tmp_path / "alone" / "metrics.jsonl")
+    assert "loss/critic_loss" in learnt[-1]  # from nothing but its own steps
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_so_they_do_over_three_seeds(tmp_path: Path) -> None:
+    helped = [hil_serl(tmp_path / f"helped{seed}", seed, 1_500, helped=True) for seed in range(3)]
+    alone = [hil_serl(tmp_path / f"alone{seed}", seed, 1_500, helped=False) for seed in range(3)]
+    assert min(helped) >= 0.9
+    assert float(np.median(alone)) < 0.2
