@@ -129,3 +129,13 @@ def test_the_go2_is_trained_with_both_noises_and_costs_are_compared(tmp_path: Pa
 def test_unknown_settings_name_the_choices(locomotion: Any) -> None:
     with pytest.raises(ValueError, match="'mine'; the choices are"):
         locomotion.run(settings="mine")
+
+
+def test_costs_are_compared_where_both_have_come_to_the_same_return() -> None:
+    go2 = sys.modules[load("gsde_go2").__module__]
+    ends = [100, 200, 300, 400, 500, 600]
+    cell = {"seed": 0, "costs": [(50, 9.0), (180, 8.0), (390, 7.0), (590, 6.0)]}
+    slow = cell | {"noise": "gaussian", "curve": [(x, 10.0) for x in ends]}
+    fast = cell | {"noise": "gsde", "curve": list(zip(ends, (0.0, 4.0, 16.0, 28.0, 40.0, 40.0), strict=True))}
+    alone = slow | {"seed": 1}
+    assert go2.at_equal_return([slow, fast, alone]) == [{"gaussian": (100, 9.0), "gsde": (400, 7.0)}]
