@@ -15,6 +15,8 @@ from robot_rl.sim.objects import draw_poses
 from robot_rl.sim.physics import RANDOMIZABLE, Physics, parameter_width, unknown_parameter
 from robot_rl.sim.task import Commands, Push, Range, Task
 
+_TURNS = ("roll", "pitch", "yaw")
+
 
 def draw(rng: np.random.Generator, span: Range, shape: tuple[int, int]) -> np.ndarray:
     """Draw uniformly from ``span``, shape (n, k)."""
@@ -26,7 +28,7 @@ def check_events(task: Task) -> None:
     for name in task.randomize:
         if name not in RANDOMIZABLE:
             raise unknown_parameter(name)
-    choices = ("joint_pos", "joint_vel", "yaw", "height", "lin_vel_w", "ang_vel_b")
+    choices = ("joint_pos", "joint_vel", *_TURNS, "height", "lin_vel_w", "ang_vel_b")
     unknown = sorted(set(task.resets) - set(choices))
     if unknown:
         raise ValueError(f"task {task.name!r} resets {unknown}; the choices are {choices}")
@@ -52,15 +54,24 @@ def initial_state(robot: Robot, task: Task, rng: np.random.Generator, n: int) ->
     if "height" in spread:
         height = robot.default_height_m + draw(rng, spread["height"], (n, 1))
         state["base_pos_w"] = np.concatenate((np.zeros((n, 2)), height), axis=1)
-    if "yaw" in spread:
-        half = 0.5 * draw(rng, spread["yaw"], (n, 1))
-        state["quat_xyzw"] = np.concatenate((np.zeros((n, 2)), np.sin(half), np.cos(half)), axis=1)
+    if any(name in spread for name in _TURNS):
+        turns = [draw(rng, spread[name], (n, 1))[:, 0] if name in spread else np.zeros(n) for name in _TURNS]
+        state["quat_xyzw"] = quaternion(*turns)
     for name in ("lin_vel_w", "ang_vel_b"):
         if name in spread:
             state[name] = draw(rng, spread[name], (n, 3))
     if task.objects:
         state["object_pos"], state["object_quat_xyzw"] = draw_poses(task.objects, rng, n)
     return state
+
+
+def quaternion(roll: np.ndarray, pitch: np.ndarray, yaw: np.ndarray) -> np.ndarray:
+    """Return ``quat_xyzw``, shape (n, 4), of a body turned by yaw, then pitch, then roll, about its own axes [rad]."""
+    cr, cp, cy = (np.cos(0.5 * angle) for angle in (roll, pitch, yaw))
+    sr, sp, sy = (np.sin(0.5 * angle) for angle in (roll, pitch, yaw))
+    x, y = sr * cp * cy - cr * sp * sy, cr * sp * cy + sr * cp * sy
+    z, w = cr * cp * sy - sr * sp * cy, cr * cp * cy + sr * sp * sy
+    return np.stack((x, y, z, w), axis=1)
 
 
 class CommandSource:

@@ -10,7 +10,7 @@ Shapes: N environments · J joints.
 
 from __future__ import annotations
 
-from math import inf, log
+from math import cos, inf, log
 
 from robot_rl.contract.arrays import Array, as_float, like, namespace
 from robot_rl.contract.terms import gravity_parts
@@ -90,6 +90,40 @@ def turn_rate(axis: int, weight: float, offset: float, power: float = 1.4) -> Ou
         return weight * abs(o.after.ang_vel_b[..., axis]) ** power - offset
 
     return turn_rate
+
+
+def upright(o: Outcome) -> Array:
+    """((1 + up) / 2)^2: 1 upright, a quarter on the side, 0 on the back."""
+    return (0.5 - 0.5 * gravity_parts(o.after.quat_xyzw)[2]) ** 2
+
+
+def standing(height_m: float) -> OutcomeTerm:
+    """``upright`` times how nearly the robot stands still in its default pose, 1 at best.
+
+    That is a fifth for the base's height, up to ``height_m`` over flat ground, three fifths for the pose,
+    ``exp(-0.6 |q - q_default|^2)``, and a fifth for rest, ``exp(-0.02 |qd|^2)``; the released code's reset policy.
+    """
+
+    def standing(o: Outcome) -> Array:
+        q, qd = o.after.joint_pos, o.after.joint_vel
+        xp, gap = namespace(q), q - like(o.contract.action.offset, q)
+        height = xp.clip(o.after.base_pos_w[..., 2] / height_m, 0.0, 1.0)  # type: ignore[index]  # simulated
+        pose, rest = xp.exp(-0.6 * (gap * gap).sum(-1)), xp.exp(-0.02 * (qd * qd).sum(-1))
+        return upright(o) * (0.2 * height + 0.6 * pose + 0.2 * rest)
+
+    return standing
+
+
+def stood(max_tilt_rad: float, height_m: float, max_speed: float) -> OutcomeTerm:
+    """1 where the base is level and high over flat ground, and no joint moves faster than ``max_speed`` [rad/s]."""
+
+    def stood(o: Outcome) -> Array:
+        up = -gravity_parts(o.after.quat_xyzw)[2]
+        high = o.after.base_pos_w[..., 2] >= height_m  # type: ignore[index]  # simulated
+        calm = namespace(up).amax(abs(o.after.joint_vel), -1) <= max_speed
+        return as_float((up >= cos(max_tilt_rad)) & high & calm, o.action)
+
+    return stood
 
 
 def leaning(roll: float, pitch_low: float = -inf, pitch_high: float = inf) -> OutcomeTerm:

@@ -184,8 +184,8 @@ class Task:
     episode_s: float = 20.0
     commands: Commands = field(default_factory=Commands)
     resets: dict[str, Range] = field(default_factory=dict)
-    """Spread of the initial state: ``joint_pos`` (added to the default pose), ``joint_vel``, ``yaw``, ``height``,
-    ``lin_vel_w``, ``ang_vel_b``."""
+    """Spread of the initial state: ``joint_pos`` (added to the default pose), ``joint_vel``, ``roll``, ``pitch``,
+    ``yaw``, ``height``, ``lin_vel_w``, ``ang_vel_b``."""
     push: Push | None = None
     randomize: dict[str, Range] = field(default_factory=dict)
     """Physical parameters drawn once per environment, by the names of ``robot_rl.sim.physics.RANDOMIZABLE``."""

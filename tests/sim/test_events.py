@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import mujoco
 import numpy as np
 import pytest
 
@@ -87,3 +88,22 @@ def test_initial_states_are_spread_as_the_task_says(hopper: Robot) -> None:
     assert yaw.min() < -2.8 and yaw.max() > 2.8
     assert state["base_pos_w"][:, 2].min() >= 0.41 and state["base_pos_w"][:, 2].max() <= 0.51
     assert set(state) == {"joint_pos", "quat_xyzw", "base_pos_w"}
+
+
+def test_a_body_is_turned_by_yaw_then_pitch_then_roll(hopper: Robot) -> None:
+    spans = {"roll": Range(-3.0, 3.0), "pitch": Range(-1.5, 1.5), "yaw": Range(-3.0, 3.0)}
+    task = dataclasses.replace(hopper_task(), resets=spans)
+    quat = initial_state(hopper, task, np.random.default_rng(0), 500)["quat_xyzw"]
+    rng = np.random.default_rng(0)
+    roll, pitch, yaw = (rng.uniform(span.low, span.high, size=500) for span in spans.values())
+    expected = np.empty(4)  # w first
+    for i in range(500):
+        mujoco.mju_euler2Quat(expected, np.array([yaw[i], pitch[i], roll[i]]), "zyx")
+        np.testing.assert_allclose(abs(quat[i, [3, 0, 1, 2]] @ expected), 1.0, atol=1e-12)
+
+
+def test_yaw_alone_draws_what_it_always_drew(hopper: Robot) -> None:
+    task = dataclasses.replace(hopper_task(), resets={"yaw": Range(-3.0, 3.0)})
+    quat = initial_state(hopper, task, np.random.default_rng(0), 5)["quat_xyzw"]
+    half = 0.5 * np.random.default_rng(0).uniform(-3.0, 3.0, size=5)
+    np.testing.assert_allclose(quat, np.stack((0 * half, 0 * half, np.sin(half), np.cos(half)), axis=1), atol=1e-15)

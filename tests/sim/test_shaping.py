@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from math import cos, radians, sin
 
@@ -10,10 +11,13 @@ import pytest
 
 from robot_rl import zoo
 from robot_rl.contract.sample import sample_states
+from robot_rl.contract.terms import gravity_parts
 from robot_rl.hardware.robot import load_robot
 from robot_rl.hardware.symmetry import make_reflections
 from robot_rl.sim import shaping as s
+from robot_rl.sim.backends import make_physics
 from robot_rl.sim.task import Outcome
+from robot_rl.sim.world import World
 
 GO2 = load_robot("go2")
 TASK = zoo.load("sim", "tasks/go2_aprl").task()
@@ -117,3 +121,44 @@ def test_good_walk_earns_nearly_the_most_and_standing_is_worth_little() -> None:
     # pose 2 (1 - 0.6), torque 0.005 150, roll and pitch 0.5, heading 4 0.1
     assert total(outcome()) == pytest.approx(0.8 + 0.75 + 1.0 + 0.4)
     assert total(outcome(lin_vel_b=np.array([[1.5, 0.0, 0.0]]))) == pytest.approx(30.0 + 2.55 + 6.4)
+
+
+# -- getting up --------------------------------------------------------------------------------------------------------
+
+
+def test_standing_is_worth_most_in_the_stance_and_nothing_on_the_back() -> None:
+    term, high = s.standing(0.29), np.array([[0.0, 0.0, 0.29]])
+    assert term(outcome(base_pos_w=high)) == pytest.approx(1.0)
+    assert term(outcome(base_pos_w=0.5 * high)) == pytest.approx(0.9)
+    bent = np.array(GO2.default_pos) + np.eye(12)[0]
+    assert term(outcome(base_pos_w=high, joint_pos=bent[None])) == pytest.approx(0.4 + 0.6 * np.exp(-0.6))
+    assert term(outcome(base_pos_w=high, joint_vel=np.full((1, 12), 2.0))) == pytest.approx(0.8 + 0.2 * np.exp(-0.96))
+    side = outcome(base_pos_w=high, quat_xyzw=turned(0, 90.0))
+    assert term(side) == pytest.approx(0.25) and s.upright(side) == pytest.approx(0.25)
+    assert term(outcome(base_pos_w=high, quat_xyzw=turned(0, 180.0))) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize(
+    ("height", "degrees", "speed", "stands"),
+    [(0.25, 10.0, 0.5, 1.0), (0.2, 10.0, 0.5, 0.0), (0.25, 20.0, 0.5, 0.0), (0.25, 10.0, -1.5, 0.0)],
+)
+def test_who_stands_is_high_level_and_calm(height: float, degrees: float, speed: float, stands: float) -> None:
+    moving = np.zeros((1, 12))
+    moving[0, 3] = speed
+    there = outcome(base_pos_w=np.array([[0.0, 0.0, height]]), quat_xyzw=turned(1, degrees), joint_vel=moving)
+    assert s.stood(radians(15.0), 0.23, 1.0)(there) == stands
+
+
+def test_the_go2_is_dropped_in_any_attitude_and_rarely_stands_by_itself() -> None:
+    task = zoo.load("sim", "tasks/go2_recover").task()
+    with closing(World(task, make_physics(task, num_envs=64, threads=1), seed=0)) as world:
+        world.reset()
+        up = -gravity_parts(world.state.quat_xyzw)[2]
+        assert (up < -0.5).sum() >= 8 and (up > 0.5).sum() >= 8
+        still = np.zeros((64, 12), dtype=np.float32)
+        for _ in range(248):
+            world.step(still)
+        step = world.step(still)
+        assert step.outcome.after.base_pos_w is not None and step.outcome.after.base_pos_w[:, 2].min() > 0.04
+        assert task.success
+        assert 0.05 < task.success(step.outcome).mean() < 0.5  # held in the stance, some land on their feet
