@@ -122,12 +122,21 @@ def _learn_from(
 
 
 def speed_of(world: VecEnv) -> Callable[[], dict[str, float]]:
-    """Return what says how fast the robots of a simulated world go ahead [m/s], or nothing where they stand fast."""
+    """Return what says how fast the robots of a simulated world go ahead [m/s], or nothing where they stand fast.
+
+    Where a policy gets them up it also says how often that failed so far, and somebody put them back: ``put_back``.
+    """
     from robot_rl.sim.env import Env
 
     if not isinstance(world, Env) or not world.robot.floating_base:
         return dict
-    return lambda: {"speed": float(np.mean(world.world.state.lin_vel_b[..., 0]))}  # type: ignore[index]  # it floats
+
+    def watched() -> dict[str, float]:
+        get_up = world.world.get_up
+        row = {"speed": float(np.mean(world.world.state.lin_vel_b[..., 0]))}  # type: ignore[index]  # it floats
+        return row if get_up is None else row | {"put_back": float(get_up.failures)}
+
+    return watched
 
 
 def contract_of(learnt: Learnt, contract: Contract) -> Contract:

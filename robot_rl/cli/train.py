@@ -110,6 +110,7 @@ def _train(args: Args, ranks: Ranks) -> int:
     from robot_rl.learn.offline_online import newest
     from robot_rl.learn.on_device import OnDevice
     from robot_rl.sim.env import make_env
+    from robot_rl.sim.recovery import attach
 
     recipe = _recipe(args)
     out = Path(ranks.agreed_text(str(_folder(args))))
@@ -124,6 +125,8 @@ def _train(args: Args, ranks: Ranks) -> int:
         physics=recipe.physics,
         threads=ranks.threads(recipe.threads),
     )
+    if recipe.recover:
+        attach(env.world, recipe.recover)
     reflections = _reflections(recipe, env)
     if teacher is not None:
         check_teacher(teacher, task)

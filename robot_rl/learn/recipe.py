@@ -78,6 +78,8 @@ class Recipe:
     """Backend of the physics."""
     prior: Prior | None = None
     """rlpd, iql, pixels: transitions of others to learn from."""
+    recover: str = ""
+    """Policy, a file or a released one's name, that gets the robot up after an episode; none puts it back by hand."""
     reward: str = "task"
     """``task``: its own, dense or sparse; ``sparse``: 1 where it calls itself solved; or a judge's ``.onnx`` file."""
 
@@ -89,6 +91,10 @@ class Recipe:
             raise ValueError(f"algorithm {self.algorithm!r} takes a {kind.__module__}.Config, not {self.config!r}")
         if self.num_envs < 1:
             raise ValueError(f"recipe: num_envs is {self.num_envs}; it must be at least 1")
+        if self.recover and (self.num_envs != 1 or self.physics != "mujoco_cpu"):
+            raise ValueError(
+                f"recipe: {self.recover!r} gets up one robot on mujoco_cpu, not {self.num_envs} on {self.physics}"
+            )
         if self.reward not in REWARDS and not self.reward.endswith(".onnx"):
             raise ValueError(f"no reward {self.reward!r}; the choices are {REWARDS} and a judge's .onnx file")
         if self.prior is not None and self.algorithm not in WITH_PRIOR:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -46,6 +46,17 @@ class WorldStep(NamedTuple):
     """Means over the episodes that ended in this step; with constraints also the rates of this step."""
     outcome: Outcome
     """States before and after, neither of them reset."""
+
+
+class Lift(Protocol):
+    """Brings a single robot to its feet where it lies (``robot_rl.sim.recovery``)."""
+
+    failures: int
+    """Times that it could not so far."""
+
+    def __call__(self) -> bool:
+        """Drive, and return whether the robot stands."""
+        ...
 
 
 class World:
@@ -93,6 +104,8 @@ class World:
         self.course = Course(task.terrain, task.curriculum, n, self.dt_s, self.rng) if task.terrain else None
         """Which tile of the terrain each copy is on."""
         self._state, self._feet_before = self._measure(), self._feet()
+        self.get_up: Lift | None = None
+        """Where set: comes after every episode; where it fails, the robot is put back."""
         self.cat = Cat(task.constraints) if task.constraints else None
         if self.cat:
             self.cat.check(self._outcome(self._state, self._state, self._last_action, self._feet_before))
@@ -108,9 +121,9 @@ class World:
         """What the robots measure now, after resets, exact, each field (N, ...)."""
         return self._state
 
-    def reset(self) -> dict[str, np.ndarray]:
-        """Reset every copy and return the first observations, each (N, D_group)."""
-        self._restart(np.arange(self.num_envs))
+    def reset(self, *, in_place: bool = False) -> dict[str, np.ndarray]:
+        """Reset every copy, ``in_place`` where it is now, and return the first observations, each (N, D_group)."""
+        self._restart(np.arange(self.num_envs), in_place=in_place)
         self._observer.reset()
         self._state, self._feet_before = self._measure(), self._feet()
         return self._observe(self._state)
@@ -271,7 +284,7 @@ class World:
     ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         """Reset ``ids`` and return all observations, those of ``ids`` fresh, with the log of what ended."""
         log = self._episode_log(ids, outcome)
-        self._restart(ids)
+        self._restart(ids, in_place=self.get_up is not None and self.get_up())
         state, self._feet_before = self._measure(), self._feet()
         obs = {name: x.copy() for name, x in next_obs.items()}
         for name, fresh in self._observe(state_rows(state, ids), ids).items():
@@ -279,11 +292,12 @@ class World:
         self._state = state
         return obs, log
 
-    def _restart(self, ids: np.ndarray) -> None:
-        state = initial_state(self.robot, self.task, self.rng, len(ids))
-        if self.course:
-            self.course.place(ids, state, self.robot.default_height_m)
-        self.physics.reset(ids, state)
+    def _restart(self, ids: np.ndarray, *, in_place: bool = False) -> None:
+        if not in_place:
+            state = initial_state(self.robot, self.task, self.rng, len(ids))
+            if self.course:
+                self.course.place(ids, state, self.robot.default_height_m)
+            self.physics.reset(ids, state)
         self.commands.draw(ids)
         self._steps[ids] = 0
         self._sums[:, ids] = 0.0

@@ -1,0 +1,96 @@
+"""A fallen robot is got up by a policy of another contract, on the same physics; a hand comes where that fails."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Generator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robot_rl import zoo
+from robot_rl.contract.terms import gravity_parts
+from robot_rl.hardware.robot import load_robot
+from robot_rl.learn.export import Provenance, export_policy
+from robot_rl.learn.nets import DenseNet
+from robot_rl.sim.backends import make_physics
+from robot_rl.sim.evaluation import undisturbed
+from robot_rl.sim.events import quaternion
+from robot_rl.sim.recovery import attach
+from robot_rl.sim.world import World
+
+TASK = dataclasses.replace(undisturbed(zoo.load("sim", "tasks/go2_aprl").task()), resets={})
+REST = np.zeros((1, 12), dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def holding(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy of go2_recover that asks for the default pose, whatever it sees: no way up from the back."""
+    contract = zoo.load("sim", "tasks/go2_recover").task().contract(load_robot("go2"))
+    net = DenseNet(((np.zeros((12, contract.obs_size), np.float32), np.zeros(12, np.float32)),), "relu")
+    path = tmp_path_factory.mktemp("get_up") / "holding.onnx"
+    export_policy(net, contract, path, provenance=Provenance("go2_recover", "test", 0, 0))
+    return path
+
+
+@pytest.fixture
+def world() -> Generator[World, None, None]:
+    with closing(World(TASK, make_physics(TASK, num_envs=1, threads=1), seed=0)) as made:
+        made.reset()
+        yield made
+
+
+def lay(world: World, roll: float, height: float) -> None:
+    """Put the robot down, rolled over [rad]."""
+    turned = quaternion(np.array([roll]), np.zeros(1), np.array([0.5]))
+    world.physics.reset(np.arange(1), {"quat_xyzw": turned, "base_pos_w": np.array([[3.0, 0.0, height]])})
+    world.reset(in_place=True)
+
+
+def up(world: World) -> float:
+    return float(-gravity_parts(world.state.quat_xyzw)[2][0])
+
+
+def test_a_robot_that_can_stand_goes_on_where_it_fell(world: World, holding: Path) -> None:
+    get_up = attach(world, holding)
+    lay(world, 0.6, 0.3)  # beyond the 30 degrees that end an episode, the feet below
+    step = world.step(REST)
+    assert step.terminated[0] == 1.0
+    assert (get_up.tries, get_up.failures) == (1, 0)
+    assert up(world) > 0.96 and world.state.base_pos_w is not None
+    assert abs(world.state.base_pos_w[0, 0] - 3.0) < 0.5  # a reset would lead to the origin
+    assert np.abs(step.next_obs["policy"] - step.obs["policy"]).max() > 0.1  # before and after
+    np.testing.assert_array_equal(world.state.last_action, 0.0)
+    assert world.step(REST).terminated[0] == 0.0
+
+
+def test_who_cannot_get_up_is_put_back(world: World, holding: Path) -> None:
+    get_up = attach(world, holding)
+    lay(world, np.pi, 0.1)
+    world.step(REST)
+    assert (get_up.tries, get_up.failures) == (1, 1)
+    assert up(world) > 0.99 and world.state.base_pos_w is not None
+    np.testing.assert_allclose(world.state.base_pos_w[0, :2], 0.0, atol=1e-9)
+
+
+def test_a_try_takes_five_seconds_at_most(world: World, holding: Path) -> None:
+    get_up = attach(world, holding)
+    lay(world, np.pi, 0.1)
+    before = float(world.physics.state().stamp_s[0])
+    assert not get_up()
+    assert float(world.physics.state().stamp_s[0]) - before == pytest.approx(5.0)
+
+
+def test_what_does_not_fit_is_refused(holding: Path) -> None:
+    two = World(TASK, make_physics(TASK, num_envs=2, threads=1), seed=0)
+    with closing(two), pytest.raises(ValueError, match="one robot at a time; this world has 2"):
+        attach(two, holding)
+    with pytest.raises(ValueError, match="gets up one robot on mujoco_cpu, not 4 on mujoco_cpu"):
+        dataclasses.replace(zoo.load("policies", "recipes/go2_aprl").recipe(), num_envs=4, recover="go2_recover")
+
+
+def test_a_policy_whose_task_has_no_success_gets_nobody_up(world: World) -> None:
+    with pytest.raises(ValueError, match="'go2_velocity' does not say when the robot is up"):
+        attach(world, "go2_walk_ppo")
