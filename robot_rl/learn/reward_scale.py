@@ -10,10 +10,15 @@ Shapes: N environments.
 
 from __future__ import annotations
 
-from torch import Tensor, zeros
+import math
+
+import numpy as np
+from torch import Tensor
 
 from robot_rl.learn.env import Step, VecEnv
-from robot_rl.learn.nets import Normaliser
+
+FLOOR = 1e-4
+"""Added to the deviation."""
 
 
 class ScaledRewards:
@@ -29,22 +34,32 @@ class ScaledRewards:
         """
         self._env, self._discount, self._clip = env, discount, clip
         self.num_envs, self.obs_sizes, self.num_actions = env.num_envs, env.obs_sizes, env.num_actions
-        self._return = zeros(env.num_envs)
-        self._spread = Normaliser(1, floor=1e-4)
+        self._return = np.zeros(env.num_envs)
+        self._count, self._mean, self._var = 0, 0.0, 1.0
 
     def reset(self) -> dict[str, Tensor]:
         """Reset every environment; the statistics stay."""
-        self._return.zero_()
+        self._return[:] = 0.0
         return self._env.reset()
 
     def step(self, action: Tensor) -> Step:
         """Step, learn the deviation and pay in its unit."""
         step = self._env.step(action)
-        self._return = self._discount * self._return + step.reward
-        self._spread.update(self._return.unsqueeze(-1))
-        reward = (step.reward / (self._spread.var.sqrt() + self._spread.floor)).clamp(-self._clip, self._clip)
-        self._return = self._return * (1.0 - step.terminated) * (~step.truncated)
+        self._return = self._discount * self._return + step.reward.cpu().numpy()
+        self._learn()
+        reward = (step.reward / (math.sqrt(self._var) + FLOOR)).clamp(-self._clip, self._clip)
+        self._return *= (1.0 - step.terminated.cpu().numpy()) * ~step.truncated.cpu().numpy()
         return Step(step.obs, reward, step.terminated, step.truncated, step.next_obs, step.log)
+
+    def _learn(self) -> None:
+        """Take the returns into their mean and variance (Chan's parallel formula)."""
+        n = len(self._return)
+        mean, var = float(self._return.mean()), float(self._return.var())
+        weight = n / (self._count + n)
+        delta = mean - self._mean
+        self._var = self._var * (1.0 - weight) + var * weight + delta * delta * weight * (1.0 - weight)
+        self._mean += delta * weight
+        self._count += n
 
     def close(self) -> None:
         """Close the world."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,29 +32,29 @@ class Watched:
         """Finished episodes in the order of their ends: transitions so far, environment, sum of raw rewards."""
         self.costs: list[float] = []
         """C until the end of each of them."""
-        self._return = torch.zeros(env.num_envs, dtype=torch.float64)
-        self._last = torch.zeros(env.num_envs, env.num_actions)
-        self._fresh = torch.ones(env.num_envs, dtype=torch.bool)
+        self._return = np.zeros(env.num_envs)
+        self._last = np.zeros((env.num_envs, env.num_actions), dtype=np.float32)
+        self._fresh = np.ones(env.num_envs, dtype=np.bool_)
         self._jumps, self._pairs = 0.0, 0
 
     def reset(self) -> dict[str, Tensor]:
         """Reset every environment; episodes under way are forgotten."""
-        self._return.zero_()
-        self._fresh.fill_(True)
+        self._return[:] = 0.0
+        self._fresh[:] = True
         return self._env.reset()
 
     def step(self, action: Tensor) -> Step:
         """Step and count."""
         step = self._env.step(action)
-        executed = action.detach().clamp(-1.0, 1.0).cpu()
+        executed = action.detach().cpu().numpy().clip(-1.0, 1.0)
         pairs = ~self._fresh
-        self._jumps += float(((executed - self._last)[pairs] / 2.0).square().double().sum())
+        self._jumps += 0.25 * float(np.square(executed - self._last, dtype=np.float64)[pairs].sum())
         self._pairs += int(pairs.sum()) * self.num_actions
-        self._last.copy_(executed)
+        self._last = executed
         self.steps += self.num_envs
-        self._return += step.reward.cpu()
-        self._fresh = ((step.terminated >= 1.0) | step.truncated).cpu()
-        for i in self._fresh.nonzero().flatten().tolist():
+        self._return += step.reward.cpu().numpy()
+        self._fresh = ((step.terminated >= 1.0) | step.truncated).cpu().numpy()
+        for i in np.flatnonzero(self._fresh).tolist():
             self.episodes.append((self.steps, i, float(self._return[i])))
             self.costs.append(self.continuity())
             self._return[i] = 0.0
