@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from robot_rl import zoo
+from robot_rl.cli.train import Args, run
 from robot_rl.contract.terms import gravity_parts
 from robot_rl.hardware.robot import load_robot
 from robot_rl.learn.export import Provenance, export_policy
+from robot_rl.learn.metrics import read_metrics
 from robot_rl.learn.nets import DenseNet
 from robot_rl.sim.backends import make_physics
 from robot_rl.sim.evaluation import undisturbed
@@ -94,3 +96,21 @@ def test_what_does_not_fit_is_refused(holding: Path) -> None:
 def test_a_policy_whose_task_has_no_success_gets_nobody_up(world: World) -> None:
     with pytest.raises(ValueError, match="'go2_velocity' does not say when the robot is up"):
         attach(world, "go2_walk_ppo")
+
+
+def test_a_recipe_lets_its_robot_be_got_up(holding: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipes = tmp_path / "policies" / "recipes"
+    recipes.mkdir(parents=True)
+    (recipes / "wild.py").write_text(
+        "from dataclasses import replace\nfrom robot_rl import zoo\n\n\ndef recipe():\n"
+        "    wild = zoo.load('policies', 'recipes/go2_aprl_unrestricted').recipe()\n"
+        "    tiny = {'hidden': (8, 8), 'actor_hidden': (8, 8), 'start_steps': 280, 'utd': 1, 'batch': 8}\n"
+        "    rlpd = replace(wild.config.rlpd, log_every=100, save_every=300, **tiny)\n"
+        "    config = replace(wild.config, rlpd=rlpd, dynamics_hidden=(8, 8), total_steps=300)\n"
+        f"    return replace(wild, config=config, recover={str(holding)!r})\n"
+    )
+    monkeypatch.setenv("ROBOT_RL_PATH", str(tmp_path))
+    assert run(Args(recipe="wild", out=tmp_path / "run", progress=False)) == 0
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert sum(row["episode/falls"] for row in rows) > 3
+    assert rows[-1]["watched/put_back"] > 0.0  # a policy that only holds still cannot get up from the back
