@@ -111,11 +111,12 @@ def _learn_from(
     """Let a student learn from the policy of the checkpoint ``teacher``, which says what it would do or takes over."""
     from robot_rl.learn import distill, distill_loop, imitation_loop, rlif, rlif_loop
     from robot_rl.learn.overseer import Overseer
+    from robot_rl.learn.teacher import load_teacher
 
-    master = distill.load_teacher(teacher, {**world.obs_sizes, "action": world.num_actions}, device)
+    master = load_teacher(teacher, {**world.obs_sizes, "action": world.num_actions}, device)
     if isinstance(cfg, distill.Config):
         return distill_loop.train(cfg, world, out, master, resume=resume, progress=progress)
-    boss = Overseer(cfg.strategy, world.num_envs, expert=master.label, seed=cfg.seed)
+    boss = Overseer(cfg.strategy, world.num_envs, expert=master.label, judge=master.judge, seed=cfg.seed)
     if isinstance(cfg, rlif.Config):
         return cast("Learnt", rlif_loop.train(cfg, world, out, boss, resume=resume, progress=progress))
     return imitation_loop.train(cfg, world, out, boss, resume=resume, progress=progress)

@@ -15,7 +15,6 @@ Shapes: T time · N environments · D observation · A actions.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import huber_loss, mse_loss
 
-from robot_rl.learn import checkpoint, ppo
+from robot_rl.learn import checkpoint
 from robot_rl.learn.nets import Actor
 from robot_rl.learn.rollout import Rollout, require_finite
 
@@ -83,53 +82,6 @@ class Config:
             raise ValueError(f"distill config: no loss {self.loss!r}; the choices are {sorted(LOSSES)}")
         if not self.noise_std > 0.0:
             raise ValueError(f"distill config: noise_std is {self.noise_std}; it must be positive")
-
-
-@dataclass(frozen=True, slots=True)
-class Teacher:
-    """Who is imitated; it learns no more."""
-
-    actor: Actor
-    group: str
-    """Observation group that it sees."""
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of the weights, 64 hex digits."""
-        digest = hashlib.sha256()
-        for name, x in sorted(self.actor.state_dict().items()):
-            digest.update(name.encode() + x.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
-
-    @torch.no_grad()
-    def label(self, obs: dict[str, Tensor]) -> Tensor:
-        """Return the actions in [-1, 1] that it would have taken, (..., A), from raw observations (..., D)."""
-        return self.actor(obs[self.group])
-
-
-def load_teacher(path: Path, sizes: dict[str, int], device: torch.device | str = "cpu") -> Teacher:
-    """Read a checkpoint of PPO as a teacher.
-
-    Args:
-        path: The checkpoint.
-        sizes: Widths of the world's observation groups and ``action``.
-        device: Where it shall live.
-
-    Raises:
-        ValueError: It is no checkpoint of PPO, has a memory, or sees or does something else than the world offers.
-    """
-    agent, cfg = ppo.load_agent(path)
-    if cfg.memory != "none":
-        raise ValueError(
-            f"the teacher {path} has memory {cfg.memory!r}; distillation asks about each step alone: "
-            "train a teacher with memory 'none'"
-        )
-    for name in (cfg.actor_obs, "action"):
-        if agent.sizes[name] != sizes.get(name):
-            raise ValueError(
-                f"the teacher {path} was trained with {name} of {agent.sizes[name]}; the world has {sizes}"
-            )
-    return Teacher(agent.actor.to(device).requires_grad_(False), cfg.actor_obs)
 
 
 @dataclass(slots=True)

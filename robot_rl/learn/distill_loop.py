@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from robot_rl.learn import checkpoint
-from robot_rl.learn.distill import Config, Student, Teacher, make_student, pack, unpack, update
+from robot_rl.learn.distill import Config, Student, make_student, pack, unpack, update
 from robot_rl.learn.env import VecEnv
 from robot_rl.learn.metrics import EpisodeTracker, RunLog
 from robot_rl.learn.rollout import Rollout, Staggered, collect, require_finite, start_rollout
+from robot_rl.learn.teacher import Teacher
 
 _log = logging.getLogger(__name__)
 

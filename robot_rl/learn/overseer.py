@@ -104,7 +104,10 @@ class Overseer:
         reference: Act | None = None, seed: int = 0,
     ) -> None:  # fmt: skip
         if strategy.kind == "value" and judge is None:
-            raise ValueError(f"an overseer of kind 'value' needs a judge of action values; others of {KINDS} do not")
+            raise ValueError(
+                f"an overseer of kind 'value' needs a judge of action values, which a teacher trained by rlpd has; "
+                f"others of {KINDS} do not"
+            )
         self.strategy, self.expert = strategy, expert
         self._judge, self._reference = judge, reference
         self._generator = torch.Generator().manual_seed(seed)

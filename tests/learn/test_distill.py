@@ -14,6 +14,7 @@ from torch import Tensor
 from robot_rl.learn import checkpoint, distill, distill_loop, ppo, ppo_loop
 from robot_rl.learn.env import Step
 from robot_rl.learn.rollout import start_rollout
+from robot_rl.learn.teacher import Teacher, load_teacher
 from tests.learn.toy_env import PointMass
 
 PER_ITERATION = 32 * 10
@@ -31,11 +32,11 @@ class Noisy(PointMass):
         return obs | {"policy": obs["policy"] + 0.3 * torch.randn(self.num_envs, 2, generator=self._generator)}
 
 
-def teacher(seed: int = 0) -> distill.Teacher:
+def teacher(seed: int = 0) -> Teacher:
     cfg = ppo.Config(actor_obs="critic", actor_hidden=(8, 8), critic_hidden=(8, 8), seed=seed)
     actor = ppo.make_agent(cfg, SIZES).actor.requires_grad_(False)
     actor.mlp.linears()[-1].weight.mul_(100.0)  # strong opinions
-    return distill.Teacher(actor, "critic")
+    return Teacher(actor, "critic")
 
 
 def rows(out: Path) -> list[dict[str, Any]]:
@@ -118,31 +119,6 @@ def test_resuming_under_another_teacher_or_with_another_network_is_refused(tmp_p
         distill_loop.train(TINY, PointMass(32), tmp_path, teacher(), progress=False)
 
 
-def test_a_teacher_is_read_from_its_checkpoint_and_must_fit_the_world(tmp_path: Path) -> None:
-    cfg = ppo.Config(
-        total_steps=3 * PER_ITERATION, num_steps=10, actor_obs="critic", actor_hidden=(8, 8), critic_hidden=(8, 8)
-    )
-    agent = ppo_loop.train(cfg, PointMass(32), tmp_path, progress=False)
-    path = checkpoint.latest(tmp_path / "checkpoints")
-    assert path is not None
-    master = distill.load_teacher(path, SIZES)
-    obs = {"policy": torch.full((5, 2), 9.0), "critic": torch.randn(5, 3)}
-    assert torch.equal(master.label(obs), agent.actor(obs["critic"]))
-    assert not any(p.requires_grad for p in master.actor.parameters())
-    with pytest.raises(ValueError, match=r"was trained with critic of 3; the world has \{'policy': 2, 'action': 1\}"):
-        distill.load_teacher(path, {"policy": 2, "action": 1})
-    with pytest.raises(ValueError, match="is a checkpoint of 'ppo', not of 'distill'"):
-        distill.load_student(path)
-
-
-def test_a_teacher_with_a_memory_is_refused(tmp_path: Path) -> None:
-    cfg = ppo.Config(actor_obs="critic", memory="gru", memory_features=4, actor_hidden=(8,), critic_hidden=(8,))
-    path = checkpoint.numbered(tmp_path, 1)
-    checkpoint.save(path, ppo.pack(ppo.make_agent(cfg, SIZES), cfg))
-    with pytest.raises(ValueError, match=r"has memory 'gru'.*train a teacher with memory 'none'"):
-        distill.load_teacher(path, SIZES)
-
-
 @pytest.mark.slow
 def test_the_student_of_a_trained_teacher_does_nearly_as_well_with_worse_senses(tmp_path: Path) -> None:
     cfg = ppo.Config(total_steps=60_000, actor_obs="critic", actor_hidden=(32, 32), critic_hidden=(32, 32))
@@ -150,9 +126,7 @@ def test_the_student_of_a_trained_teacher_does_nearly_as_well_with_worse_senses(
     path = checkpoint.latest(tmp_path / "teacher" / "checkpoints")
     assert path is not None
     lessons = replace(TINY, total_steps=60_000, num_steps=30, gradient_length=15, actor_hidden=(32, 32))
-    student = distill_loop.train(
-        lessons, Noisy(64), tmp_path / "student", distill.load_teacher(path, SIZES), progress=False
-    )
+    student = distill_loop.train(lessons, Noisy(64), tmp_path / "student", load_teacher(path, SIZES), progress=False)
     best = evaluate(lambda obs: master.actor(obs["critic"]), Noisy(256, seed=7))
     learnt = evaluate(lambda obs: student.actor(obs["policy"]), Noisy(256, seed=7))
     assert best > 0.9
