@@ -34,13 +34,16 @@ from robot_rl.zoo.benchmarks._study import Cell, one_thread  # pyright: ignore[r
 
 EPISODES, EVAL_SEED = 10, 10_000
 PUBLISHED = {
-    ("Hopper", "redq"): "about 3500 at 125,000",
-    ("Walker2d", "redq"): "about 5000 at 300,000",
-    ("Ant", "redq"): "about 5000 at 300,000",
-    ("Humanoid", "redq"): "about 5000 at 300,000",
+    "Hopper": {25_000: (615, 131), 50_000: (2388, 1110), 75_000: (2653, 879), 100_000: (3164, 456)},
+    "Walker2d": {50_000: (1433, 512), 100_000: (2139, 733), 200_000: (3521, 961), 300_000: (3729, 1205)},
+    "Ant": {50_000: (1397, 457), 100_000: (1798, 1226), 200_000: (3350, 1553), 300_000: (4105, 1380)},
 }
-"""Returns at transitions, Chen et al. 2021 (arXiv 2101.05982), for version 2 of the tasks; noted from memory, not
-checked again against table and curves. DroQ (arXiv 2110.02034) gives curves at REDQ's level, no numbers."""
+"""REDQ's returns by transitions, mean and deviation over all episodes of three seeds: the files in
+``reproductions/algorithms/mujoco/redq/reproduction_results`` of the repository ``sony/nnabla-rl``, version 2 of the
+tasks."""
+PAPER = {"Hopper": "3517 at 125,000", "Walker2d": "4589 at 300,000", "Ant": "5369 at 300,000"}
+"""REDQ's returns in Chen et al. 2021 (arXiv 2101.05982), as that repository quotes them. DroQ (arXiv 2110.02034) shows
+curves at REDQ's level."""
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +89,7 @@ def run(
         "p50_us": None,
         "p99_us": None,
         "setup": f"{steps} transitions, {seeds} seeds, {EPISODES} deterministic episodes, raw rewards; {said} (± "
-        f"deviation over seeds); published: {PUBLISHED.get((task.partition('-')[0], first), 'no number')}; load "
+        f"deviation over seeds); published for redq: {_published(task, steps)}; load "
         f"{os.getloadavg()[0]:.1f}",
     }
 
@@ -171,18 +174,24 @@ def _markdown(task: str, name: str, cells: Sequence[Cell]) -> str:
         "",
         f"`robot-rl bench sample_efficiency task={task} method={next(iter(means))} steps={steps}` · mean ± deviation "
         f"over seeds of the return of {EPISODES} deterministic episodes, raw rewards. Settings: `learn/presets`. "
-        "Published: Chen et al. 2021 (arXiv 2101.05982), older versions of the tasks, noted from memory; DroQ (arXiv "
-        "2110.02034) shows curves at REDQ's level.",
+        f"Published: REDQ as the authors of nnabla-rl reproduced it, version 2 of the task (in the paper, Chen et al. "
+        f"2021, arXiv 2101.05982: {PAPER.get(body, 'no number')}); DroQ (arXiv 2110.02034) shows curves at its level.",
         "",
-        f"| method | seeds | at {half:,} | at {steps:,} | minutes a run | published |",
-        "|---|---|---|---|---|---|",
+        f"| method | seeds | at {half:,} | at {steps:,} | minutes a run |",
+        "|---|---|---|---|---|",
     ]
     for method, m in means.items():
         numbers = " | ".join(f"{m[x]:.0f} ± {m[f'{x}_sd']:.0f}" for x in ("half", "last", "minutes"))
-        lines.append(f"| {method} | {m['seeds']:.0f} | {numbers} | {PUBLISHED.get((body, method), '–')} |")
+        lines.append(f"| {method} | {m['seeds']:.0f} | {numbers} |")
+    lines.append(f"| redq, published | 3 | {_published(task, half)} | {_published(task, steps)} | – |")
     lines += ["", f"![returns]({name}.svg)", "", "| method | seed | return at the end |", "|---|---|---|"]
     lines += [f"| {c['method']} | {c['seed']} | {c['curve'][-1][1]:.0f} |" for c in cells]
     return "\n".join(lines) + "\n"
+
+
+def _published(task: str, steps: int) -> str:
+    found = PUBLISHED.get(task.partition("-")[0], {}).get(steps)
+    return "–" if found is None else f"{found[0]} ± {found[1]}"
 
 
 def _plot(task: str, cells: Sequence[Cell]) -> str:
@@ -195,6 +204,10 @@ def _plot(task: str, cells: Sequence[Cell]) -> str:
         for k, cell in enumerate(c for c in cells if c["method"] == method):
             x, y = np.array(cell["curve"]).T[:2]
             axes.plot(x, y, color=f"C{i}", lw=1.0, label=None if k else method)
+    if known := PUBLISHED.get(task.partition("-")[0]):
+        at = [x for x in known if x <= cells[0]["curve"][-1][0]]
+        mean, deviation = np.array([known[x] for x in at]).reshape(-1, 2).T
+        axes.errorbar(at, mean, deviation, color="grey", fmt="o", label="redq, published")
     axes.set(title=task, xlabel="transitions", ylabel=f"return of {EPISODES} episodes")
     axes.legend()
     return as_svg(figure)
