@@ -16,6 +16,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from robot_rl import zoo
 from robot_rl.contract.golden import read_bundle
@@ -67,7 +68,7 @@ def _module(room: str, name: str) -> dict[str, Any]:
         text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"), filename=str(path))) or ""
     except SyntaxError as error:
         return {**row, "error": f"{path}, line {error.lineno}: {error.msg}"}
-    return {**row, "about": text.partition("\n")[0]}
+    return {**row, "about": text.partition("\n")[0].replace("``", "")}
 
 
 def _policy(name: str) -> dict[str, Any]:
@@ -110,5 +111,5 @@ def _table(room: str, rows: list[dict[str, Any]]) -> Table:
             "about": row.get("about") or f"unreadable: {row.get('error')}",
             "sha256": row.get("sha256", "")[:12],
         }
-        table.add_row(*(str(shown.get(column, "")) for column in COLUMNS[room]))
+        table.add_row(*(Text(str(shown.get(column, ""))) for column in COLUMNS[room]))  # a unit in [] is no markup
     return table

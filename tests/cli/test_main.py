@@ -95,6 +95,12 @@ def test_list_says_about_every_robot_what_it_is(capsys: pytest.CaptureFixture[st
     assert go2 == {"name": "go2", "about": "Unitree Go2", "joints": 12, "motors": 12}
 
 
+def test_list_keeps_units_in_brackets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["list"]) == 0
+    shown = capsys.readouterr().out
+    assert "in the base frame [m]." in " ".join(shown.split()) and "``" not in shown
+
+
 def test_list_shows_an_unreadable_robot_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
