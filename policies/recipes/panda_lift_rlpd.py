@@ -24,7 +24,7 @@ def recipe() -> Recipe:
     )  # fmt: skip
     return Recipe(
         task="panda_lift",
-        config=Config(offline=offline, online=online, total_steps=15_000),
+        config=Config(offline=offline, online=online, total_steps=25_000),
         algorithm="iql",
         num_envs=2,
         threads=1,
