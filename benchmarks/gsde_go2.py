@@ -147,7 +147,7 @@ def at_equal_return(cells: Sequence[Cell]) -> list[dict[str, tuple[int, float]]]
             first = next(i for i, y in enumerate(smooth[noise]) if y >= level)
             steps = int(pair[noise]["curve"][first][0])
             so_far = [cost for end, cost in pair[noise]["costs"] if end <= steps]
-            found[-1][noise] = steps, so_far[-1]
+            found[-1][noise] = steps, so_far[-1] if so_far else pair[noise]["costs"][0][1]
     return found
 
 
@@ -193,17 +193,19 @@ def _markdown(cells: Sequence[Cell]) -> str:
         lines += [
             "",
             f"Over the whole training gSDE costs {less:.0%} less continuity, at "
-            f"{gsde['return'] / gaussian['return']:.0%} of the return. {_equal(at_equal_return(cells))}",
+            f"{gsde['return'] / gaussian['return']:.0%} of the return. {_equal(at_equal_return(cells))}".rstrip(),
         ]
     return "\n".join([*lines, "", "![training returns and continuity cost](gsde_go2.svg)"]) + "\n"
 
 
 def _equal(pairs: Sequence[dict[str, tuple[int, float]]]) -> str:
+    if not pairs:
+        return ""
     mean = {noise: np.mean([pair[noise] for pair in pairs], axis=0) for noise in NOISES}
     (slow, dear), (fast, cheap) = (mean[noise] for noise in NOISES)
     return (
-        f"At equal return, where the better of a seed has come to what the other ends with (training episodes of "
-        f"{WINDOW} of {PARTS} parts of a run): "
+        f"At equal return, where each noise of a seed first comes to the lower of the two returns that they end with "
+        f"(training episodes of {WINDOW} of {PARTS} parts of a run): "
         f"{1.0 - cheap / dear:.0%} less, {cheap:.2f} after {fast:,.0f} steps against "
         f"{dear:.2f} after {slow:,.0f}."
     )

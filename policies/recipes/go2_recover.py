@@ -1,4 +1,4 @@
-"""The go2 gets up from any attitude; PPO, half an hour of one core."""
+"""The go2 learns to get up from any attitude; PPO, half an hour of one core; not trained to its end yet."""
 
 from robot_rl.learn import ppo
 from robot_rl.learn.recipe import Recipe

@@ -125,17 +125,21 @@ def _learn_from(
 def speed_of(world: VecEnv) -> Callable[[], dict[str, float]]:
     """Return what says how fast the robots of a simulated world go ahead [m/s], or nothing where they stand fast.
 
-    Where a policy gets them up it also says how often that failed so far, and somebody put them back: ``put_back``.
+    Where a policy gets them up it also says whether somebody put one back after this step: ``put_back``, 0 or 1.
     """
     from robot_rl.sim.env import Env
 
     if not isinstance(world, Env) or not world.robot.floating_base:
         return dict
+    inner, before = world.world, None
 
     def watched() -> dict[str, float]:
-        get_up = world.world.get_up
-        row = {"speed": float(np.mean(world.world.state.lin_vel_b[..., 0]))}  # type: ignore[index]  # it floats
-        return row if get_up is None else row | {"put_back": float(get_up.failures)}
+        nonlocal before
+        row = {"speed": float(np.mean(inner.state.lin_vel_b[..., 0]))}  # type: ignore[index]  # it floats
+        if inner.get_up is not None:
+            row["put_back"] = 0.0 if before is None else float(inner.put_back - before)
+            before = inner.put_back
+        return row
 
     return watched
 

@@ -239,10 +239,12 @@ def _check_folder(args: Args, recipe: Recipe, out: Path) -> None:
     if not args.resume and begun:
         raise ValueError(f"{out / 'checkpoints'} already holds checkpoints; --resume the run or choose another --out")
     if args.resume and (out / RUN_FILE).is_file():
-        before, now = read_about(out), {"recipe": args.recipe, "task": recipe.task}
+        before, now = read_about(out), {"recipe": args.recipe, "task": recipe.task, "recover": recipe.recover}
         for what, name in now.items():
-            if before[what] != name:
-                raise ValueError(f"{out} holds a run of {what} {before[what]!r}, not of {name!r}; choose another --out")
+            if before.get(what, "") != name:
+                raise ValueError(
+                    f"{out} holds a run of {what} {before.get(what)!r}, not of {name!r}; choose another --out"
+                )
 
 
 def _about(args: Args, recipe: Recipe, env: Env, ranks: Ranks) -> dict[str, Any]:
@@ -262,6 +264,7 @@ def _about(args: Args, recipe: Recipe, env: Env, ranks: Ranks) -> dict[str, Any]
         "robot": env.contract.robot,
         "contract": env.contract.fingerprint,
         "reward": recipe.reward,
+        "recover": recipe.recover,
         "config": dataclasses.asdict(recipe.config),
     }
 

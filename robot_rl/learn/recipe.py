@@ -91,6 +91,8 @@ class Recipe:
             raise ValueError(f"algorithm {self.algorithm!r} takes a {kind.__module__}.Config, not {self.config!r}")
         if self.num_envs < 1:
             raise ValueError(f"recipe: num_envs is {self.num_envs}; it must be at least 1")
+        if self.recover and self.algorithm == "practice":
+            raise ValueError("recipe: who practises is brought back by its own policies; leave recover empty")
         if self.recover and (self.num_envs != 1 or self.physics != "mujoco_cpu"):
             raise ValueError(
                 f"recipe: {self.recover!r} gets up one robot on mujoco_cpu, not {self.num_envs} on {self.physics}"

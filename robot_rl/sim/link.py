@@ -37,6 +37,10 @@ class Link:
         self._physics, self._decimation, self._positions = physics, decimation, positions
         shape = physics.num_envs, len(physics.robot.joints)
         self._pos, self._effort = np.tile(physics.robot.default_pos, (shape[0], 1)), np.zeros(shape)
+        self.arm()
+
+    def arm(self) -> None:
+        """Tell the backend its delays, again where another link drove it meanwhile."""
         self._parts = self._split()
 
     def drive(self, target: JointTarget) -> None:
@@ -63,7 +67,7 @@ class Link:
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Continue from what ``snapshot`` returned."""
         self.late, self._pos, self._effort = (np.array(snapshot[name]) for name in ("late", "pos", "effort"))
-        self._parts = self._split()
+        self.arm()
 
     def _split(self) -> list[tuple[int, int]]:
         """Return the parts of a period, (begin, end) in substeps, at whose ends late targets arrive; none if none."""

@@ -33,40 +33,40 @@ class GetUp:
             physics: One robot, as the policy's contract has it.
 
         Raises:
-            ValueError: The task does not say what success is, or there are several robots.
+            ValueError: The task does not say what success is, the policy sees pictures, or there are several robots.
         """
         if task.success is None:
             raise ValueError(f"task {task.name!r} does not say when the robot is up: it has no success")
         if physics.num_envs != 1:
             raise ValueError(f"get up: one robot at a time; this world has {physics.num_envs}")
-        calm = dataclasses.replace(undisturbed(task), episode_s=_FOREVER_S, dones={})
+        if policy.contract.images:
+            raise ValueError(f"{policy.path} sees pictures; between episodes nobody draws any")
+        calm = dataclasses.replace(undisturbed(task), episode_s=_FOREVER_S, dones={}, constraints=None)
         self._success, self._policy = task.success, policy
         self._world = World(calm, physics, seed=0, contract=policy.contract)
         self._limit = round(task.episode_s * task.rate_hz)
-        self.tries = 0
-        self.failures = 0
-        """Tries in which the robot did not stand at the end; somebody has to put it back."""
 
     def __call__(self) -> bool:
         """Drive until the robot stands or the time is up; return whether it stands."""
-        self.tries += 1
+        self._policy.forget()
         seen = self._world.reset(in_place=True)["policy"]
         for _ in range(self._limit):
             step = self._world.step(self._policy.infer(seen[0])[None])
             if self._success(step.outcome)[0] > 0.5:
                 return True
             seen = step.next_obs["policy"]
-        self.failures += 1
         return False
 
 
 def attach(world: World, policy: Path | str) -> GetUp:
-    """Let ``policy``, a file or a released one's name, get the robot of ``world`` up after each of its episodes.
+    """Let ``policy``, a file or a released one's name, get the robot of ``world`` up after each episode; then reset it.
 
     Raises:
         ValueError: The policy is refused or for another robot, its task has no success or other rates of the physics,
-            or there are several robots.
+            the world's robot cannot fall or stands on rough ground, or there are several robots.
     """
+    if not world.robot.floating_base or world.course is not None:
+        raise ValueError(f"task {world.task.name!r}: who gets up is a robot that can fall, on flat ground")
     loaded, task = load_pair(policy, robot=world.robot.name)
-    world.get_up = GetUp(loaded, task, world.physics)
-    return world.get_up
+    world.get_up = get_up = GetUp(loaded, task, world.physics)
+    return get_up

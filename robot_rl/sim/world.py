@@ -11,8 +11,8 @@ Shapes: N environments · D observation · A action · F feet.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,17 +46,6 @@ class WorldStep(NamedTuple):
     """Means over the episodes that ended in this step; with constraints also the rates of this step."""
     outcome: Outcome
     """States before and after, neither of them reset."""
-
-
-class Lift(Protocol):
-    """Brings a single robot to its feet where it lies (``robot_rl.sim.recovery``)."""
-
-    failures: int
-    """Times that it could not so far."""
-
-    def __call__(self) -> bool:
-        """Drive, and return whether the robot stands."""
-        ...
 
 
 class World:
@@ -104,8 +93,10 @@ class World:
         self.course = Course(task.terrain, task.curriculum, n, self.dt_s, self.rng) if task.terrain else None
         """Which tile of the terrain each copy is on."""
         self._state, self._feet_before = self._measure(), self._feet()
-        self.get_up: Lift | None = None
-        """Where set: comes after every episode; where it fails, the robot is put back."""
+        self.get_up: Callable[[], bool] | None = None
+        """Where set (``robot_rl.sim.recovery``): brings one robot to its feet after an episode; else it is put back."""
+        self.put_back = 0
+        """Times that it could not."""
         self.cat = Cat(task.constraints) if task.constraints else None
         if self.cat:
             self.cat.check(self._outcome(self._state, self._state, self._last_action, self._feet_before))
@@ -176,7 +167,7 @@ class World:
             "link": self._link.snapshot(), "path": self._path.snapshot(), "feet": self._feet_before,
             "state": {f.name: getattr(self._state, f.name) for f in dataclasses.fields(RobotState)},
             "command": self.commands.value.copy(), "command_left_s": self.commands.left_s.copy(),
-            "push_left_s": self._pusher.left_s.copy() if self._pusher else None,
+            "push_left_s": self._pusher.left_s.copy() if self._pusher else None, "put_back": self.put_back,
             "observer": self._observer.snapshot(), "cat": self.cat.snapshot() if self.cat else None,
             "course": self.course.snapshot() if self.course else None,
         }  # fmt: skip
@@ -203,6 +194,7 @@ class World:
         self._feet_before = _array(snapshot["feet"])
         self._state = RobotState(**{name: _array(x) for name, x in snapshot["state"].items()})
         self.commands.value[:], self.commands.left_s[:] = snapshot["command"], snapshot["command_left_s"]
+        self.put_back = snapshot.get("put_back", 0)
         if self._pusher:
             self._pusher.left_s[:] = snapshot["push_left_s"]
 
@@ -284,7 +276,9 @@ class World:
     ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         """Reset ``ids`` and return all observations, those of ``ids`` fresh, with the log of what ended."""
         log = self._episode_log(ids, outcome)
-        self._restart(ids, in_place=self.get_up is not None and self.get_up())
+        up = self.get_up is not None and self.get_up()
+        self.put_back += self.get_up is not None and not up
+        self._restart(ids, in_place=up)
         state, self._feet_before = self._measure(), self._feet()
         obs = {name: x.copy() for name, x in next_obs.items()}
         for name, fresh in self._observe(state_rows(state, ids), ids).items():
@@ -293,6 +287,8 @@ class World:
         return obs, log
 
     def _restart(self, ids: np.ndarray, *, in_place: bool = False) -> None:
+        if in_place or self.get_up is not None:
+            self._link.arm()  # somebody else drove
         if not in_place:
             state = initial_state(self.robot, self.task, self.rng, len(ids))
             if self.course:
