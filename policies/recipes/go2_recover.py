@@ -1,4 +1,7 @@
-"""The go2 learns to get up from any attitude; PPO, half an hour of one core; not trained to its end yet."""
+"""The go2 learns to get up from any attitude; PPO, half an hour of one core.
+
+Not trained to its end yet: halfway, after 4.1 M steps, it stands at the end of 42 % of 200 episodes (seed 0).
+"""
 
 from robot_rl.learn import ppo
 from robot_rl.learn.recipe import Recipe

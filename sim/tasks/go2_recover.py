@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from math import pi, radians
 
+from robot_rl.contract.spec import Command
 from robot_rl.sim import shaping as s
 from robot_rl.sim import terms as t
-from robot_rl.sim.task import Obs, Range, Reward, Task
+from robot_rl.sim.task import Commands, Obs, Range, Reward, Task
 
 STANCE_M = 0.29
 """Height of the base in the default pose."""
@@ -42,6 +43,7 @@ def task() -> Task:
         success=s.stood(radians(15.0), UP_M, 1.0),
         action_range=0.9,
         episode_s=5.0,
+        commands=Commands(Command((), (), ())),
         resets={
             "joint_pos": Range(-1.0, 1.0),
             "roll": Range(-pi, pi),
