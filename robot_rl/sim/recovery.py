@@ -59,7 +59,9 @@ class GetUp:
 
 
 def attach(world: World, policy: Path | str) -> GetUp:
-    """Let ``policy``, a file or a released one's name, get the robot of ``world`` up after each episode; then reset it.
+    """Let ``policy``, a file or a released one's name, get the robot of ``world`` up after each of its episodes.
+
+    The world must be reset before its next step, for its delays come back with that.
 
     Raises:
         ValueError: The policy is refused or for another robot, its task has no success or other rates of the physics,
