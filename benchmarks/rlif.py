@@ -1,10 +1,11 @@
-"""RLIF against HG-DAgger, DAgger and BC given the same interventions, on Gymnasium's Hopper-v5 and Walker2d-v5.
+"""RLIF against HG-DAgger, DAgger and BC given the same interventions: Gymnasium's Hopper and Walker2d, a Panda's reach.
 
 Luo et al. 2024 (arXiv 2311.12996), table 1. For every task RLPD trains once, in stages; the best stage judges (its
 critics) and is the reference, and the stage whose score is nearest to a level is the expert that takes over. A score is
-D4RL's: 100 (return - random) / (expert - random). The paper's bodies were version 2 under D4RL's experts: compare the
-direction. The judge's margin is additive, ``1 - alpha`` of the mean value of the reference on its own way, because
-values near a fall are not always positive. BC clones the demonstrations and all that the overseer did in RLIF's run.
+D4RL's, 100 (return - random) / (expert - random), and of the Panda the percentage of episodes that end in success. The
+paper's bodies were version 2 under D4RL's experts, it had no such Panda: compare the direction. The judge's margin is
+additive, ``1 - alpha`` of the mean value of the reference on its own way, because values near a fall are not always
+positive. BC clones the demonstrations and all that the overseer did in RLIF's run.
 
 A finished (task, level, method, seed) is a small JSON in ``out`` and is not run again; the card is written after each.
 """
@@ -17,14 +18,16 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from robot_rl import zoo
 from robot_rl.data.atomic import write_whole
 from robot_rl.data.interventions import Labelling, lasting_cost
 from robot_rl.data.replay import Replay
@@ -33,12 +36,16 @@ from robot_rl.learn.agent import Agent
 from robot_rl.learn.env import VecEnv
 from robot_rl.learn.overseer import Overseer, Strategy, at_random, by_critics
 from robot_rl.learn.watched import evaluate
+from robot_rl.sim.env import make_env
 from robot_rl.sim.gym_batch import make_gym_world
 from robot_rl.zoo.benchmarks._study import Cell, kept, one_thread, standard_error  # pyright: ignore[reportMissingImports]  # found by zoo
 
 SCALE = {"Hopper-v5": (-20.27, 3234.3), "Walker2d-v5": (1.63, 4592.3)}
 """Returns that score 0 and 100: D4RL's random and expert (Fu et al. 2020, arXiv 2004.07219)."""
-ALPHA = {"Hopper-v5": 0.97, "Walker2d-v5": 0.99}
+ALPHA = {"Hopper-v5": 0.97, "Walker2d-v5": 0.99, "panda_reach": 0.998}
+"""What a value may keep of the reference's; the Panda's is ours: a wrong step costs little of what 5 s bring."""
+SHARE = {"panda_reach": 0.2}
+"""Of all numbers of steps, where it is not 1: a reach is learnt sooner than a gait."""
 METHODS = ("rlif_value", "rlif_random", "hg_dagger_value", "hg_dagger_random", "dagger", "bc")
 PAPER: dict[str, dict[int, tuple[str, ...]]] = {
     "Hopper-v5": {
@@ -72,19 +79,31 @@ class Scale:
     updates: int
     """Critic updates per environment step, of RLIF and the expert."""
     width: int
+    critics: int
     hindsight: bool
+
+    def of(self, task: str) -> Scale:
+        """Return the scale of a task."""
+        part = SHARE.get(task, 1.0)
+        steps, experts, stage = (round(n * part) for n in (self.steps, self.expert_steps, self.stage_steps))
+        return replace(self, steps=steps, expert_steps=experts, stage_steps=stage)
+
+    @property
+    def networks(self) -> str:
+        """What tells the files of one size from those of another."""
+        return f"{self.updates}_{self.critics}x{self.width}"
 
 
 def run(
-    *, tasks: Sequence[str] = ("Hopper-v5", "Walker2d-v5"), levels: Sequence[int] = (110, 20),
+    *, tasks: Sequence[str] = tuple(ALPHA), levels: Sequence[int] = (110, 20),
     methods: Sequence[str] = METHODS, seeds: int = 3, steps: int = 200_000, expert_steps: int = 300_000,
-    stage_steps: int = 10_000, updates: int = 2, width: int = 256, hindsight: int = 0, out: str = "runs/rlif",
-    card: str = "",
+    stage_steps: int = 10_000, updates: int = 2, width: int = 256, critics: int = 10, hindsight: int = 0,
+    out: str = "runs/rlif", card: str = "",
 ) -> dict[str, Any]:  # fmt: skip
     """Train experts, then every method with every seed, one after the other on one thread, and write the card.
 
     Args:
-        tasks: Keys of ``SCALE``.
+        tasks: Keys of ``ALPHA``.
         levels: Scores of the experts that take over.
         methods: Of ``METHODS``; ``bc`` needs ``rlif_value`` before it.
         seeds: Runs per cell, seeds 0, 1, ...
@@ -93,15 +112,17 @@ def run(
         stage_steps: Between its stages.
         updates: Critic updates per environment step.
         width: Of the two hidden layers of all networks.
+        critics: Of the ensembles of RLIF and of the judge.
         hindsight: 1 lets the judge see what the policy did, 0 what it is about to do (released code).
         out: Where experts and finished runs are kept.
         card: Folder for ``rlif.{md,json}``; empty is ``out``.
     """
-    scale = Scale(steps, expert_steps, stage_steps, updates, width, bool(hindsight))
+    whole = Scale(steps, expert_steps, stage_steps, updates, width, critics, bool(hindsight))
     cells: list[Cell] = []
     with one_thread():
         for task in tasks:
-            stages = train_expert(Path(out) / f"expert_{task}", task, scale)
+            scale = whole.of(task)
+            stages = train_expert(Path(out) / f"expert_{task}_{scale.networks}", task, scale)
             for level in levels:
                 for seed in range(seeds):
                     for method in methods:
@@ -124,17 +145,25 @@ def run(
     }
 
 
-def score(task: str, value: float) -> float:
-    """Return the normalised score of a return."""
-    low, high = SCALE[task]
-    return 100.0 * (value - low) / (high - low)
+@torch.no_grad()
+def score(task: str, policy: Callable[[Tensor], Tensor]) -> float:
+    """Return the score of a policy, tested in one episode of each of ``EPISODES`` worlds."""
+    world = _world(task, EPISODES, EVAL_SEED)
+    if task in SCALE:
+        low, high = SCALE[task]
+        return 100.0 * (float(np.mean(evaluate(world, policy)[0])) - low) / (high - low)
+    step = world.step(policy(world.reset()["policy"]))
+    while "episode/success" not in step.log:  # all episodes end in the same step
+        step = world.step(policy(step.obs["policy"]))
+    return 100.0 * float(step.log["episode/success"])
 
 
 def learner(scale: Scale) -> rlpd.Config:
     """Return RLPD's settings for experts and for RLIF."""
     hidden = (scale.width, scale.width)
     return replace(
-        rlif.LEARNER, hidden=hidden, actor_hidden=hidden, utd=scale.updates * NUM_ENVS, blocks_per_step=1.0 / NUM_ENVS,
+        rlif.LEARNER, critics=scale.critics, hidden=hidden, actor_hidden=hidden, utd=scale.updates * NUM_ENVS,
+        blocks_per_step=1.0 / NUM_ENVS,
         capacity=max(scale.steps, scale.expert_steps) + 100_000, save_every=10**9,
     )  # fmt: skip
 
@@ -149,8 +178,7 @@ def train_expert(folder: Path, task: str, scale: Scale) -> list[Path]:
         cfg = replace(learner(scale), total_steps=steps, start_steps=2_000, seed=100, temperature=0.1)
         resume = checkpoint.latest(folder / "run" / "checkpoints") is not None
         agent = rlpd_loop.train(cfg, _world(task, NUM_ENVS, 5_000), folder / "run", resume=resume, progress=False)
-        returns, _ = evaluate(_world(task, EPISODES, EVAL_SEED), agent.actor)
-        points = score(task, float(np.mean(returns)))
+        points = score(task, agent.actor)
         path = folder / "stages" / f"{steps:08d}.npz"
         checkpoint.save(path, {"agent": agent.snapshot(), "score": points})
         _log.warning("expert %s after %d steps: score %.1f", task, steps, points)
@@ -190,7 +218,7 @@ def _mean_value(task: str, judge: Agent) -> float:
 
 def _kept(out: Path, stages: Sequence[Path], task: str, level: int, method: str, seed: int, scale: Scale) -> Cell:
     how = "hind" if scale.hindsight else "fore"
-    path = out / f"{task}_{level}_{method}_seed{seed}_{scale.steps}_{scale.updates}_{how}.json"
+    path = out / f"{task}_{level}_{method}_seed{seed}_{scale.steps}_{scale.networks}_{how}.json"
     cell = kept(path, lambda folder: _train(folder, stages, task, level, method, seed, scale), clean=False)
     _log.warning("%s %d %s seed %d: score %.1f", task, level, method, seed, cell["score"])
     return cell
@@ -199,7 +227,7 @@ def _kept(out: Path, stages: Sequence[Path], task: str, level: int, method: str,
 def _train(folder: Path, stages: Sequence[Path], task: str, level: int, method: str, seed: int, scale: Scale) -> Cell:
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
     began, env = time.perf_counter(), _world(task, NUM_ENVS, 1000 * seed)
-    judge, expert, points = _cast(stages, env, level, scale)
+    judge, expert, known = _cast(stages, env, level, scale)
     strategy = at_random(RATE) if method.endswith("random") else Strategy(
         margin=(1.0 - ALPHA[task]) * _mean_value(task, judge), hindsight=scale.hindsight
     )  # fmt: skip
@@ -213,12 +241,11 @@ def _train(folder: Path, stages: Sequence[Path], task: str, level: int, method: 
         actor = _bc(folder.with_name(folder.name.replace("_bc_", "_rlif_value_")), env, seed, scale)
     else:
         actor = _dagger(folder, env, boss, method, seed, scale)
-    returns, _ = evaluate(_world(task, EPISODES, EVAL_SEED), actor)
+    points = score(task, actor)
     shutil.rmtree(folder, ignore_errors=True)
     return {
-        "task": task, "level": level, "method": method, "seed": seed, "steps": scale.steps, "expert_score": points,
-        "return": float(np.mean(returns)), "score": score(task, float(np.mean(returns))),
-        "seconds": round(time.perf_counter() - began, 1),
+        "task": task, "level": level, "method": method, "seed": seed, "expert_score": known,
+        "score": points, **asdict(scale), "seconds": round(time.perf_counter() - began, 1),
     }  # fmt: skip
 
 
@@ -263,7 +290,9 @@ def _dagger(folder: Path, env: VecEnv, boss: Overseer, method: str, seed: int, s
 
 
 def _world(task: str, num_envs: int, seed: int) -> VecEnv:
-    return cast("VecEnv", make_gym_world(task, num_envs=num_envs, seed=seed, threads=1))
+    if task in SCALE:
+        return cast("VecEnv", make_gym_world(task, num_envs=num_envs, seed=seed, threads=1))
+    return cast("VecEnv", make_env(zoo.load("sim", f"tasks/{task}").task(), num_envs=num_envs, seed=seed, threads=1))
 
 
 # -- card --------------------------------------------------------------------------------------------------------------
@@ -280,13 +309,17 @@ def summary(cells: Sequence[Cell]) -> dict[tuple[str, int, str], tuple[float, fl
 
 def write_card(folder: Path, cells: Sequence[Cell]) -> None:
     """Write ``rlif.md`` and ``rlif.json`` into ``folder``."""
-    means, seeds = summary(cells), 1 + max(cell["seed"] for cell in cells)
+    means, first = summary(cells), cells[0]
+    share = SHARE.get(first["task"], 1.0)
+    told = " ".join(f"{name}={round(first[name] / share)}" for name in ("steps", "expert_steps", "stage_steps"))
+    told += "".join(f" {name}={int(first[name])}" for name in ("updates", "width", "critics", "hindsight"))
     lines = [
         "# RLIF, HG-DAgger, DAgger and BC given the same interventions",
         "",
-        f"`robot-rl bench rlif steps={cells[0]['steps']} seeds={seeds}` · normalised scores, mean ± standard error "
-        f"over seeds, {EPISODES} deterministic episodes each. Paper: Luo et al. 2024, table 1, other bodies, up to a "
-        "million steps: compare the direction.",
+        f"`robot-rl bench rlif {told} seeds={1 + max(cell['seed'] for cell in cells)}` · normalised scores (of the "
+        f"Panda, % of episodes solved), mean ± standard error over seeds, {EPISODES} deterministic episodes each. "
+        "Paper: Luo et al. 2024, table 1, other bodies, up to a million steps: compare the direction. The Panda gets "
+        f"{SHARE['panda_reach']:g} of all steps.",
         "",
         "| task | expert | | " + " | ".join(METHODS) + " |",
         "|---|---|---|" + "---|" * len(METHODS),
