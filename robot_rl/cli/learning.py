@@ -65,7 +65,7 @@ def learn(
     ``teacher`` is the checkpoint that a student learns from, ``prior`` what others did, ``pictures`` what they saw.
     """
     from robot_rl.learn import aprl, aprl_loop, offline_online, pixels, pixels_loop, ppo, ppo_loop, practice
-    from robot_rl.learn import rlpd, rlpd_loop  # isort: skip
+    from robot_rl.learn import distill, rlpd, rlpd_loop  # isort: skip
 
     cfg = recipe.config
     if isinstance(cfg, ppo.Config):
@@ -74,6 +74,8 @@ def learn(
         )  # fmt: skip
     if ranks.size > 1:
         raise ValueError(f"{recipe.algorithm!r} learns in one process, not in {ranks.size}; start it without torchrun")
+    if ranks.device != "cpu" and not isinstance(cfg, rlpd.Config | distill.Config):
+        raise ValueError(f"{recipe.algorithm!r} learns on the CPU; --device cuda is for ppo, rlpd and distillation")
     if isinstance(cfg, rlpd.Config):
         rlpd_loop.train(cfg, world, out, prior=prior, resume=resume, progress=progress)
         return load_learnt(find_checkpoint(out)[1])

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robot_rl.learn.captured import Captured
 from robot_rl.learn.ensemble import Shape
 from robot_rl.learn.squashed import Actor
 
@@ -41,6 +42,26 @@ class Agent:
     actor_updates: int = 0
     noise: Tensor | None = None
     """gSDE: what the environments explore with until the next draw, standard normal, (N, F, A)."""
+    captured: tuple[Any, Captured] | None = None
+    """On a GPU: the critic steps as a graph, and the settings that it is of."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it learns; ``generator`` is on the CPU everywhere."""
+        return self.critics.device
+
+    @torch.no_grad()
+    def to(self, device: torch.device | str) -> Agent:
+        """Move a fresh agent, whose optimisers have taken no step yet, and return it."""
+        self.actor.to(device)
+        self.start.to(device)
+        for parameter in (self.critics, self.log_temperature):
+            grad, parameter.grad = parameter.grad, None
+            parameter.data = parameter.data.to(device)
+            parameter.grad = None if grad is None else grad.to(device)
+        for name in ("targets", "obs_mean", "obs_scale"):
+            setattr(self, name, getattr(self, name).to(device))
+        return self
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state as a tree of tensors and numbers."""
@@ -66,7 +87,8 @@ class Agent:
             getattr(self, f"{name}_adam").load_state_dict(tree["adam"][name])
         self.generator.set_state(tree["generator"])
         self.critic_updates, self.actor_updates = tree["critic_updates"], tree["actor_updates"]
-        self.noise = tree.get("noise")  # absent in checkpoints of before gSDE
+        noise = tree.get("noise")  # absent in checkpoints of before gSDE
+        self.noise, self.captured = None if noise is None else noise.to(self.device), None  # Adam's memory is new
 
 
 _TENSORS = ("critics", "targets", "log_temperature", "obs_mean", "obs_scale")

@@ -29,8 +29,9 @@ class Drops(NamedTuple):
 
 
 def draw(
-    rate: float, hidden: Sequence[int], *, members: int, rows: int, passes: int, generator: torch.Generator
-) -> list[Drops] | list[None]:
+    rate: float, hidden: Sequence[int], *, members: int, rows: int, passes: int, generator: torch.Generator,
+    device: torch.device | str = "cpu",
+) -> list[Drops] | list[None]:  # fmt: skip
     """Draw the units that drop in some passes, each with ``rate``, all independent of each other.
 
     Args:
@@ -39,7 +40,9 @@ def draw(
         members: E.
         rows: B.
         passes: How many.
-        generator: Source of randomness; untouched where ``rate`` is 0.
+        generator: Source of randomness, on the CPU; untouched where ``rate`` is 0.
+        device: Where they are needed. Elsewhere than on a CPU each list is filled up with units that it names already,
+            so that the next ones are as long and a graph can be replayed.
 
     Returns:
         One per pass; None each where ``rate`` is 0.
@@ -52,8 +55,16 @@ def draw(
     parts = found.tensor_split(torch.searchsorted(found, ends)[:-1])
     begins = (ends - sizes).tolist()
     at = [part - begin for part, begin in zip(parts, begins, strict=True)]
+    if torch.device(device).type != "cpu":
+        at = [filled(x, rate * size).to(device) for x, size in zip(at, sizes.tolist(), strict=True)]
     depth, scale = len(hidden), 1.0 / (1.0 - rate)
     return [Drops(tuple(at[i : i + depth]), scale) for i in range(0, len(at), depth)]
+
+
+def filled(at: Tensor, expected: float) -> Tensor:
+    """Fill up ``at`` to a length that one draw in a billion exceeds, which then stays as it is, like an empty one."""
+    length = int(expected + 7.0 * math.sqrt(expected)) + 8
+    return torch.cat((at, at[:1].expand(length - len(at)))) if 0 < len(at) <= length else at
 
 
 def _successes(rate: float, trials: int, generator: torch.Generator) -> Tensor:

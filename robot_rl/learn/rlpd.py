@@ -30,10 +30,9 @@ import torch
 from torch import Tensor, nn
 
 from robot_rl.data.replay import Replay, sample_symmetric
-from robot_rl.learn import dropout, fused
+from robot_rl.learn import critic_steps, fused
 from robot_rl.learn.agent import Agent
-from robot_rl.learn.dropout import Drops
-from robot_rl.learn.ensemble import Layer, Shape, action_gradient, evaluate, init_ensemble, pick, regress, split
+from robot_rl.learn.ensemble import Shape, action_gradient, init_ensemble, split
 from robot_rl.learn.nets import DenseNet
 from robot_rl.learn.squashed import Actor
 from robot_rl.learn.squashed_fused import sample
@@ -211,8 +210,8 @@ def fix_statistics(agent: Agent, obs: Tensor, *, fresh_actor: bool = False, floo
     agent.obs_scale.copy_(1.0 / (std + floor))
     if fresh_actor:
         width = agent.actor.obs_size
-        agent.actor.fold(mean[:width], agent.obs_scale[:width])
-        agent.start.fold(mean[:width], agent.obs_scale[:width])
+        agent.actor.fold(agent.obs_mean[:width], agent.obs_scale[:width])
+        agent.start.fold(agent.obs_mean[:width], agent.obs_scale[:width])
 
 
 def draw(online: Replay, prior: Replay | None, cfg: Config, rng: np.random.Generator) -> Batch:
@@ -232,67 +231,25 @@ def update(agent: Agent, batch: Batch, cfg: Config, *, term: ActorTerm | None = 
     """
     rows, size = batch.obs.shape[0], batch.obs.shape[0] // cfg.utd
     assert size * cfg.utd == rows, f"{rows} rows do not split into {cfg.utd} minibatches"
-    x, entropy_cost, next_x = _prepare(agent, batch, cfg.utd)
-    layers, targets = split(agent.critics.detach(), agent.shape), split(agent.targets, agent.shape)
-    assert agent.critics.grad is not None
-    grads = split(agent.critics.grad, agent.shape)
-    bonus = entropy_cost * agent.log_temperature.detach().exp() if cfg.backup_entropy else torch.zeros(rows)
-    mask = cfg.discount * (1.0 - batch.terminated)
-    loss = value = torch.zeros(())
-    left_out = _drops(agent, cfg, members=cfg.critics, rows=size, passes=cfg.utd)
-    left_out_next = _drops(agent, cfg, members=cfg.subset, rows=size, passes=cfg.utd)
-    for u in range(cfg.utd):
-        at = slice(u * size, (u + 1) * size)
-        next_q = _subset_min(targets, next_x[at], cfg, left_out_next[u], agent.generator)
-        y = torch.addcmul(batch.reward[at], mask[at], next_q - bonus[at]).clamp_(*cfg.target_range)  # (B,)
-        q = regress(layers, grads, x[at], y, drops=left_out[u])
-        if cfg.grad_clip > 0.0:
-            nn.utils.clip_grad_norm_([agent.critics], cfg.grad_clip)
-        fused.adam_step(agent.critic_adam)
-        agent.targets.lerp_(agent.critics.detach(), cfg.tau)
-        loss = loss + (q - y).square().mean()
-        value = value + q.mean()
+    batch = Batch(*(x.to(agent.device) for x in batch))
+    block = critic_steps.prepare(agent, batch, cfg)
+    loss, value = critic_steps.take(agent, block, cfg)
     agent.critic_updates += cfg.utd
-    metrics = {"critic_loss": float(loss) / cfg.utd, "q": float(value) / cfg.utd, "reward": float(batch.reward.mean())}
+    metrics = {"critic_loss": loss / cfg.utd, "q": value / cfg.utd, "reward": float(batch.reward.mean())}
     if agent.critic_updates > cfg.warmup:
-        metrics |= _improve(agent, batch.obs[-size:], x[-size:], layers, cfg, term)
+        metrics |= _improve(agent, batch.obs[-size:], block.x[-size:], cfg, term)
     return metrics
 
 
 @torch.no_grad()
-def _prepare(agent: Agent, batch: Batch, minibatches: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return critic inputs (U*B, D+A) now, log-probabilities of the next actions (U*B,) and critic inputs next."""
-    xi = agent.actor.noise(len(batch.action), matrices=minibatches, generator=agent.generator)
-    action, log_prob, _ = agent.actor.sample(batch.next_obs[:, : agent.actor.obs_size], xi)
-    x = torch.cat(((batch.obs - agent.obs_mean) * agent.obs_scale, batch.action), -1)
-    next_x = torch.cat(((batch.next_obs - agent.obs_mean) * agent.obs_scale, action), -1)
-    return x, log_prob, next_x
-
-
-def _drops(agent: Agent, cfg: Config, *, members: int, rows: int, passes: int) -> list[Drops] | list[None]:
-    return dropout.draw(cfg.dropout, cfg.hidden, members=members, rows=rows, passes=passes, generator=agent.generator)
-
-
-def _subset_min(
-    targets: list[Layer], next_x: Tensor, cfg: Config, drops: Drops | None, generator: torch.Generator
-) -> Tensor:
-    """Minimum over M critics drawn without replacement, once for the whole minibatch (REDQ, algorithm 1), (B,)."""
-    if cfg.subset < cfg.critics:
-        targets = pick(targets, torch.randperm(cfg.critics, generator=generator)[: cfg.subset])
-    return evaluate(targets, next_x, drops=drops).amin(0)
-
-
-@torch.no_grad()
-def _improve(
-    agent: Agent, obs: Tensor, x: Tensor, layers: list[Layer], cfg: Config, term: ActorTerm | None
-) -> dict[str, float]:
+def _improve(agent: Agent, obs: Tensor, x: Tensor, cfg: Config, term: ActorTerm | None) -> dict[str, float]:
     """One step on ``alpha log pi - Q / scale + anchor |a - a_start|^2 + term(a)`` and one of the temperature."""
     rows, num_actions = len(obs), agent.actor.num_actions
     actor_obs = obs[:, : agent.actor.obs_size]
     drawn = sample(agent.actor, actor_obs, agent.actor.noise(rows, matrices=1, generator=agent.generator))
     q, dq = action_gradient(
-        layers, torch.cat((x[:, :-num_actions], drawn.action), -1), num_actions, reduce=cfg.actor_reduce,
-        drops=_drops(agent, cfg, members=cfg.critics, rows=rows, passes=1)[0],
+        split(agent.critics.detach(), agent.shape), torch.cat((x[:, :-num_actions], drawn.action), -1), num_actions,
+        reduce=cfg.actor_reduce, drops=critic_steps.draw_drops(agent, cfg, members=cfg.critics, rows=rows, passes=1)[0],
     )  # fmt: skip
     scale = float(q.abs().mean()) + 1e-6 if cfg.scale_value else 1.0
     temperature = math.exp(float(agent.log_temperature))

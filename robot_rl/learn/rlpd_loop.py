@@ -35,7 +35,7 @@ def train(
 
     Args:
         cfg: Settings.
-        env: The world.
+        env: The world; learning takes place where its tensors are (``OnDevice``).
         out: Folder of the run.
         start: A policy to start from, or all that was learnt offline (``iql.begin_online``), which is then changed.
         prior: Transitions of others, half of every minibatch.
@@ -46,17 +46,21 @@ def train(
         ValueError: ``resume`` without a checkpoint or with other settings, or a fresh run in a folder that has one.
     """
     sizes, folder = env.obs_sizes, out / "checkpoints"
-    wide = sum(sizes.values())
+    if not resume and checkpoint.latest(folder) is not None:
+        raise ValueError(f"{folder} already holds checkpoints; resume the run or choose another folder")
+    obs, wide = env.reset(), sum(sizes.values())
     if isinstance(start, Agent):
         agent = start
     else:
         agent = make_agent(
             cfg, obs_size=sizes["policy"], num_actions=env.num_actions, start=start, critic_obs_size=wide
         )
+    agent.to(obs["policy"].device)
     columns, tracker = transition_columns(wide, env.num_actions), EpisodeTracker(env.num_envs)
     replay = Replay(cfg.capacity, columns, streams=env.num_envs)
     rng = np.random.default_rng(cfg.seed)
-    obs = _resume(agent, cfg, replay, rng, tracker, env, folder) if resume else _begin(env, folder)
+    if resume:
+        obs = _resume(agent, cfg, replay, rng, tracker, env, obs, folder)
     metrics: dict[str, float] = {}
     first = replay.total // cfg.log_every
     with RunLog(out, cfg.total_steps, first_iteration=first, progress=progress) as log:
@@ -84,8 +88,8 @@ def train(
 
 def _columns(obs: dict[str, Tensor], action: Tensor, step: Step) -> dict[str, Tensor]:
     return {
-        "obs": joined(obs), "action": action, "reward": step.reward, "next_obs": joined(step.next_obs),
-        "terminated": step.terminated,
+        "obs": joined(obs).cpu(), "action": action.cpu(), "reward": step.reward.cpu(),
+        "next_obs": joined(step.next_obs).cpu(), "terminated": step.terminated.cpu(),
     }  # fmt: skip
 
 
@@ -109,12 +113,6 @@ def due(total: int, num_envs: int, cfg: Config) -> int:
     return int(total * cfg.blocks_per_step) - int(before * cfg.blocks_per_step)
 
 
-def _begin(env: VecEnv, folder: Path) -> dict[str, Tensor]:
-    if checkpoint.latest(folder) is not None:
-        raise ValueError(f"{folder} already holds checkpoints; resume the run or choose another folder")
-    return env.reset()
-
-
 def _save(
     agent: Agent,
     cfg: Config,
@@ -135,7 +133,7 @@ def _save(
 
 def _resume(
     agent: Agent, cfg: Config, replay: Replay, rng: np.random.Generator, tracker: EpisodeTracker, env: VecEnv,
-    folder: Path,
+    obs: dict[str, Tensor], folder: Path,
 ) -> dict[str, Tensor]:  # fmt: skip
     path = checkpoint.latest(folder)
     if path is None:
@@ -145,9 +143,8 @@ def _resume(
     agent.restore(tree["agent"])
     replay.load_state_dict({**tree["replay"], "rows": tree["replay"]["rows"].numpy()})
     rng.bit_generator.state = tree["rng"]
-    obs = env.reset()
     if tree["env"] is not None and isinstance(env, checkpoint.Restorable):
         env.restore(tree["env"])
         tracker.restore(tree["tracker"])
-        obs = tree["obs"]
+        obs = {name: x.to(obs[name].device) for name, x in tree["obs"].items()}
     return obs

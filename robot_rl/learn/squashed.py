@@ -93,14 +93,14 @@ class Actor(nn.Module):
         Args:
             rows: B.
             matrices: M, gSDE only: matrix m serves the m-th of M equal blocks of rows. B gives each row its own.
-            generator: Source of randomness.
+            generator: Source of randomness, on the CPU wherever the actor is.
 
         Returns:
-            (B, A), or with gSDE (M, F, A).
+            (B, A), or with gSDE (M, F, A), where the actor is.
         """
-        if self.exploration == "gsde":
-            return torch.randn((matrices, self.sde_log_std.shape[0], self.num_actions), generator=generator)
-        return torch.randn((rows, self.num_actions), generator=generator)
+        structured = self.exploration == "gsde"
+        shape = (matrices, self.sde_log_std.shape[0], self.num_actions) if structured else (rows, self.num_actions)
+        return torch.randn(shape, generator=generator).to(self.mlp.linears()[0].weight.device)
 
     def sample(self, obs: Tensor, xi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return action (B, A), its log-probability (B,) and the deterministic action (B, A) for ``noise`` ``xi``."""

@@ -14,6 +14,7 @@ from robot_rl.data.replay import Replay, transition_columns
 from robot_rl.learn import aprl, rlpd
 from robot_rl.learn.aprl_box import Growth, Penalty, Ramp, beyond_box, range_penalty, reach, shrink
 from robot_rl.learn.aprl_dynamics import Gate, fit, judge, make_dynamics, surprise
+from robot_rl.learn.ensemble import evaluate, split
 from tests.learn.plain_rlpd import Reference
 from tests.learn.test_rlpd import SMALL, A, D, make_batch
 
@@ -103,9 +104,9 @@ def test_actor_with_a_penalty_learns_as_autograd_says_and_critics_do_not_notice(
     x, a = make_batch(50, seed=20).obs, make_batch(50, seed=21).action
     torch.testing.assert_close(agent.actor(x), reference.actor(x), atol=1e-5, rtol=1e-5)
     inputs = torch.cat(((x - agent.obs_mean) * agent.obs_scale, a), -1)
-    layers = rlpd.split(agent.critics.detach(), agent.shape)
+    layers = split(agent.critics.detach(), agent.shape)
     torch.testing.assert_close(
-        rlpd.evaluate(layers, inputs), reference.value(reference.critics, x, a).detach(), atol=1e-5, rtol=1e-5
+        evaluate(layers, inputs), reference.value(reference.critics, x, a).detach(), atol=1e-5, rtol=1e-5
     )
 
 

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from robot_rl.cli.learning import learn
 from robot_rl.learn import ppo
 from robot_rl.learn.on_device import OnDevice
 from robot_rl.learn.ppo_loop import train
+from robot_rl.learn.ranks import Ranks
+from robot_rl.zoo import load
 from tests.learn.toy_env import PointMass
 
 CONFIG = ppo.Config(
@@ -49,3 +52,12 @@ def test_a_card_learns(tmp_path: Path) -> None:
         replace(CONFIG, total_steps=7 * 64), OnDevice(world(), "cuda:0"), tmp_path / "card", resume=True, progress=False
     )
     assert resumed.iteration == 6
+
+
+def test_who_learns_on_the_cpu_says_so(tmp_path: Path) -> None:
+    cfg = load("policies", "recipes/go2_aprl").recipe()
+    with pytest.raises(ValueError, match="'aprl' learns on the CPU; --device cuda is for ppo, rlpd and distillation"):
+        learn(
+            cfg, world(), tmp_path, resume=False, progress=False, reflections=None, ranks=Ranks(device="cuda:0"),
+            teacher=None, prior=None,
+        )  # fmt: skip
