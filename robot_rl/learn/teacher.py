@@ -56,13 +56,18 @@ def load_teacher(path: Path, sizes: dict[str, int], device: torch.device | str =
     """
     tree = checkpoint.load(path)
     if tree.get("algorithm") == "rlpd":
-        trained, _ = rlpd_file.unpack(tree)
+        try:
+            trained, _ = rlpd_file.unpack(tree)
+        except ValueError as error:
+            raise ValueError(f"the teacher {path} is {error}") from error
         wide = sum(width for name, width in sizes.items() if name != "action")
         actor, own = trained.actor, tree["sizes"]
         _check_sizes(path, {"policy": own["policy"], "action": own["action"]}, sizes)
         judge = by_critics(trained.agent) if own["critic"] == wide else None
         return Teacher(actor.to(device).requires_grad_(False), "policy", judge)
-    agent, cfg = ppo.load_agent(path)
+    if tree.get("algorithm") != "ppo":
+        raise ValueError(f"the teacher {path} is a checkpoint of {tree.get('algorithm')!r}, not of 'ppo' or 'rlpd'")
+    agent, cfg = ppo.unpack(tree)
     if cfg.memory != "none":
         raise ValueError(
             f"the teacher {path} has memory {cfg.memory!r}; it would be asked about each step alone: "

@@ -65,6 +65,18 @@ def test_a_teacher_trained_by_rlpd_judges_by_its_critics(tmp_path: Path) -> None
         load_teacher(path, {"policy": 3, "action": 1})
 
 
+def test_a_file_that_is_no_teacher_is_named(tmp_path: Path) -> None:
+    path, _ = saved(tmp_path, policy=2, critic=3, action=1)
+    tree = checkpoint.load(path)
+    bare, other = tmp_path / "bare.npz", tmp_path / "other.npz"
+    checkpoint.save(bare, {name: x for name, x in tree.items() if name != "layers"})
+    checkpoint.save(other, tree | {"algorithm": "aprl"})
+    with pytest.raises(ValueError, match=r"the teacher .*bare.npz is a checkpoint of rlpd without its settings"):
+        load_teacher(bare, SIZES)
+    with pytest.raises(ValueError, match=r"the teacher .*other.npz is a checkpoint of 'aprl', not of 'ppo' or 'rlpd'"):
+        load_teacher(other, SIZES)
+
+
 def test_only_who_can_judge_oversees_by_value(tmp_path: Path) -> None:
     path, _ = saved(tmp_path, policy=2, critic=2, action=1)  # its critics saw less than this world shows
     master = load_teacher(path, SIZES)
