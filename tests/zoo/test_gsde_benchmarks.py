@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from robot_rl import zoo
 from robot_rl.cli.bench import KEYS, load
+from robot_rl.learn import ppo
 from robot_rl.sim.env import make_env
 
 
@@ -81,10 +83,22 @@ def test_the_card_of_ppo_shows_ours_beside_the_papers(locomotion: Any, tmp_path:
 
 def test_the_same_settings_differ_in_exploration_alone(locomotion: Any) -> None:
     (gaussian, n), (gsde, m) = (locomotion.config("Ant-v5", x, 0, 1000, "same") for x in ("gaussian", "gsde"))
-    assert n == m == 16 and gsde.log_std == -1.5
-    assert replace(gsde, exploration="gaussian", log_std=0.0, sde_every=gaussian.sde_every) == gaussian
+    assert n == m == 16 and gsde.log_std == -3.7
+    assert replace(gsde, exploration="gaussian", log_std=-2.2, sde_every=gaussian.sde_every) == gaussian
     paper, n = locomotion.config("Hopper-v5", "gsde", 0, 1000, "paper")
     assert (n, paper.num_steps, paper.minibatches, paper.log_std) == (16, 512, 64, -1.0)
+
+
+@pytest.mark.parametrize("task", ["Hopper-v5", "Ant-v5"])
+def test_the_same_settings_begin_with_the_same_noise(locomotion: Any, task: str) -> None:
+    world, found = locomotion._world(task, 4, 0), []
+    obs = world.reset()["policy"]
+    for noise in locomotion.NOISES:
+        cfg, _ = locomotion.config(task, noise, 0, 1000, "same")
+        actor = ppo.make_agent(cfg, {**world.obs_sizes, "action": world.num_actions}).actor
+        found.append(float(actor.distribution(torch.randn(500, obs.shape[1]))[1].mean()))
+    assert found[1] == pytest.approx(found[0], rel=0.2)
+    assert task != "Ant-v5" or obs.shape[1] == 27
 
 
 def test_ppo_is_trained_and_judged_on_raw_rewards(locomotion: Any, tmp_path: Path) -> None:
