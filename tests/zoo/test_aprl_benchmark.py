@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("torch")
+
 from robot_rl.cli.bench import KEYS, load
 
 SMALL = {"variants": ("aprl", "restricted"), "changes": ("payload",), "seeds": 1, "steps": 40, "more": 10}

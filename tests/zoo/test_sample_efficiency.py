@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("torch")
+
 from robot_rl.cli.bench import KEYS, load
 
 
