@@ -34,6 +34,8 @@ class Agent:
     obs_mean: Tensor
     obs_scale: Tensor
     """1 over the deviation, (D,)."""
+    action_scale: Tensor
+    """What the critics multiply actions by, ()."""
     actor_adam: torch.optim.Adam
     critic_adam: torch.optim.Adam
     temperature_adam: torch.optim.Adam
@@ -59,7 +61,7 @@ class Agent:
             grad, parameter.grad = parameter.grad, None
             parameter.data = parameter.data.to(device)
             parameter.grad = None if grad is None else grad.to(device)
-        for name in ("targets", "obs_mean", "obs_scale"):
+        for name in ("targets", "obs_mean", "obs_scale", "action_scale"):
             setattr(self, name, getattr(self, name).to(device))
         return self
 
@@ -82,7 +84,7 @@ class Agent:
         self.actor.load_state_dict(tree["actor"])
         self.start.load_state_dict(tree["start"])
         for name in _TENSORS:
-            getattr(self, name).copy_(tree["tensors"][name])
+            getattr(self, name).copy_(tree["tensors"].get(name, torch.ones(())))  # old checkpoints have no action_scale
         for name in _ADAMS:
             getattr(self, f"{name}_adam").load_state_dict(tree["adam"][name])
         self.generator.set_state(tree["generator"])
@@ -91,5 +93,5 @@ class Agent:
         self.noise, self.captured = None if noise is None else noise.to(self.device), None  # Adam's memory is new
 
 
-_TENSORS = ("critics", "targets", "log_temperature", "obs_mean", "obs_scale")
+_TENSORS = ("critics", "targets", "log_temperature", "obs_mean", "obs_scale", "action_scale")
 _ADAMS = ("actor", "critic", "temperature")

@@ -7,7 +7,11 @@ One environment step pays for 20 critic steps, then one each of actor, temperatu
 minibatch. The actor's loss is ``alpha log pi - mean_i Q_i + penalty(a)``: nothing is clipped, the box is soft.
 
 Deviations: critics see normalised observations, biases and weights start uniform as in ``torch.nn.Linear``; the gate
-sees normalised observations too (``aprl_dynamics``); log deviations lie in [-5, 2], approached smoothly.
+sees normalised observations too, and is asked only after some updates (``aprl_dynamics``); log deviations lie in
+[-5, 2], approached smoothly. The paper's target entropy -A is of actions in [-1, 1]; here, and for the critics, the
+unit is the first box, [-c, c]: with the paper's numbers a go2, whose thighs turn further than a Go1's, is shaken off
+its feet by its own noise and learns to throw itself forward (with 5 updates per step still 39 falls in 500 steps after
+8000; within the unit none after 7000).
 
 Without a box (``UNLIMITED``) this is DroQ over all that the action law allows, the paper's unrestricted and, with a law
 of a narrow range, its restricted learner.
@@ -19,6 +23,7 @@ Shapes: U updates per block · B batch · D observation · A action.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -41,7 +46,8 @@ LEARNER = rlpd.Config(
     actor_reduce="mean", backup_entropy=True, grad_clip=200.0, actor_grad_clip=0.0, start_steps=1_000,
     save_every=10_000,
 )  # fmt: skip
-"""DroQ; ``target_entropy`` None is -A here. The clip is the paper's 100 of a mean over two critics; ours is a sum."""
+"""DroQ; ``target_entropy`` None is -A in units of the first box. The clip is the paper's 100 of a mean over two
+critics; ours is a sum."""
 UNLIMITED = Growth(low=1.0, high=1.0, steps=0)
 """No box: nothing lies beyond 1, and nothing shrinks."""
 
@@ -89,11 +95,11 @@ class Config:
 
 
 def learner(cfg: Config, num_actions: int) -> rlpd.Config:
-    """Return the settings of DroQ for a run with A = ``num_actions``."""
-    goal = cfg.rlpd.target_entropy
+    """Return the settings of DroQ for a run with A = ``num_actions``, noise and values in units of the first box."""
+    goal, low = cfg.rlpd.target_entropy, cfg.growth.low
     return replace(
-        cfg.rlpd, seed=cfg.seed, total_steps=cfg.total_steps,
-        target_entropy=-float(num_actions) if goal is None else goal,
+        cfg.rlpd, seed=cfg.seed, total_steps=cfg.total_steps, action_scale=1.0 / low,
+        target_entropy=num_actions * (math.log(low) - 1.0) if goal is None else goal,
     )  # fmt: skip
 
 
@@ -175,7 +181,7 @@ def improve(grown: Grown, replay: Replay, rng: np.random.Generator) -> dict[str,
 def end_episode(grown: Grown, replay: Replay) -> None:
     """Look at the newest transitions after an episode, and shrink the box where they surprise."""
     gate, width = grown.cfg.gate, grown.sizes["policy"]
-    if replay.total < max(gate.window, grown.learning.start_steps + 1):  # the model has learnt nothing yet
+    if replay.total < max(gate.window, grown.learning.start_steps + gate.warmup):
         return
     newest = np.arange(replay.total - min(gate.window, len(replay)), replay.total) % replay.capacity
     seen = replay.split(torch.from_numpy(replay.rows[newest]))

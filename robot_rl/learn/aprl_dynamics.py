@@ -38,10 +38,12 @@ class Gate:
     """Newest transitions that are looked at; with fewer nothing is said."""
     normalise: bool = True
     """Whether errors are in deviations of each quantity."""
+    warmup: int = 500
+    """Updates of the model before it is asked: one that knows nothing is surprised by everything."""
 
     def __post_init__(self) -> None:
-        if not self.threshold > 0.0 or not 0.0 <= self.keep < 1.0 or self.window < 1:
-            raise ValueError(f"gate: {self}; threshold must be positive, keep in [0, 1) and window at least 1")
+        if not self.threshold > 0.0 or not 0.0 <= self.keep < 1.0 or min(self.window, self.warmup) < 1:
+            raise ValueError(f"gate: {self}; threshold must be positive, keep in [0, 1), window and warmup at least 1")
 
 
 def judge(gate: Gate, mean: float | None, error: float) -> tuple[float | None, bool]:

@@ -50,8 +50,8 @@ def prepare(agent: Agent, batch: Batch, cfg: Config) -> Block:
     """Draw the next actions of all minibatches at once, and who sits out; ``batch`` is on the agent's device."""
     xi = agent.actor.noise(len(batch.action), matrices=cfg.utd, generator=agent.generator)
     action, log_prob, _ = agent.actor.sample(batch.next_obs[:, : agent.actor.obs_size], xi)
-    x = torch.cat(((batch.obs - agent.obs_mean) * agent.obs_scale, batch.action), -1)
-    next_x = torch.cat(((batch.next_obs - agent.obs_mean) * agent.obs_scale, action), -1)
+    x = torch.cat(((batch.obs - agent.obs_mean) * agent.obs_scale, batch.action * agent.action_scale), -1)
+    next_x = torch.cat(((batch.next_obs - agent.obs_mean) * agent.obs_scale, action * agent.action_scale), -1)
     bonus = log_prob * agent.log_temperature.detach().exp() if cfg.backup_entropy else torch.zeros_like(log_prob)
     mask = cfg.discount * (1.0 - batch.terminated)
     rows = len(x) // cfg.utd

@@ -119,6 +119,11 @@ class Student:
         return self.policy
 
     @property
+    def action_scale(self) -> Tensor:
+        """Its critics see actions as they are, ()."""
+        return torch.ones(())
+
+    @property
     def steps(self) -> int:
         """Updates behind it: IQL takes no steps in a world."""
         return self.updates
@@ -299,4 +304,5 @@ def begin_online(student: Student, cfg: rlpd.Config) -> Agent:
         agent.targets.copy_(student.targets)
         agent.obs_mean.copy_(student.obs_mean)
         agent.obs_scale.copy_(student.obs_scale)
+        agent.action_scale.copy_(student.action_scale)
     return agent

@@ -207,7 +207,7 @@ def by_critics(agent: Agent) -> Judge:
 
     @torch.no_grad()
     def value(obs: dict[str, Tensor], action: Tensor) -> Tensor:
-        x = torch.cat(((joined(obs) - agent.obs_mean) * agent.obs_scale, action), -1)
+        x = torch.cat(((joined(obs) - agent.obs_mean) * agent.obs_scale, action * agent.action_scale), -1)
         return evaluate(layers, x).mean(0)
 
     return value

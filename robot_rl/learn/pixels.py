@@ -67,6 +67,8 @@ class Config:
                 f"pixels: exploration is {self.rlpd.exploration!r}, dropout {self.rlpd.dropout} and anchor "
                 f"{self.rlpd.anchor}; what learns from pictures has 'gaussian', 0 and 0 alone"
             )
+        if self.rlpd.action_scale != 1.0:
+            raise ValueError(f"pixels: action_scale is {self.rlpd.action_scale}; critics of pictures have 1 alone")
         if self.imitation < 0.0 or self.imitation_half_life <= 0.0 or self.offline_blocks < 0 or self.total_steps < 1:
             raise ValueError(
                 f"pixels: imitation is {self.imitation}, its half-life {self.imitation_half_life}, offline_blocks "

@@ -106,6 +106,9 @@ class Config:
     mean_clip: float = math.inf
     """Hard bound of the mean before the tanh; 2 with gSDE from scratch keeps tanh alive. A clipped policy is no plain
     MLP: it cannot be exported, nor started at one."""
+    action_scale: float = 1.0
+    """What the critics multiply actions by; 1 over the part of their range that a policy keeps to lets its values tell
+    them apart as fast as if it filled the range."""
     seed: int = 0
     total_steps: int = 250_000
     """Transitions, over all environments."""
@@ -130,6 +133,8 @@ class Config:
             raise ValueError(f"dropout is {self.dropout}; it must lie in [0, 1)")
         if self.batch % 2:
             raise ValueError(f"batch is {self.batch}; it must be even, to have a prior half and a new half")
+        if not self.action_scale > 0.0:
+            raise ValueError(f"action_scale is {self.action_scale}; it must be positive")
         for name in ("n_step", "sde_every", "segment"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; at least 1 control step")
@@ -192,6 +197,7 @@ def make_agent(
         log_temperature=log_temperature,
         obs_mean=torch.zeros(critic_obs_size),
         obs_scale=torch.ones(critic_obs_size),
+        action_scale=torch.tensor(cfg.action_scale),
         actor_adam=torch.optim.Adam(actor.parameters(), lr=cfg.actor_lr, fused=True),
         critic_adam=torch.optim.Adam([critics], lr=cfg.critic_lr, fused=True),
         temperature_adam=torch.optim.Adam([log_temperature], lr=cfg.temperature_lr),
@@ -247,8 +253,9 @@ def _improve(agent: Agent, obs: Tensor, x: Tensor, cfg: Config, term: ActorTerm 
     rows, num_actions = len(obs), agent.actor.num_actions
     actor_obs = obs[:, : agent.actor.obs_size]
     drawn = sample(agent.actor, actor_obs, agent.actor.noise(rows, matrices=1, generator=agent.generator))
+    seen = torch.cat((x[:, :-num_actions], drawn.action * agent.action_scale), -1)
     q, dq = action_gradient(
-        split(agent.critics.detach(), agent.shape), torch.cat((x[:, :-num_actions], drawn.action), -1), num_actions,
+        split(agent.critics.detach(), agent.shape), seen, num_actions,
         reduce=cfg.actor_reduce, drops=critic_steps.draw_drops(agent, cfg, members=cfg.critics, rows=rows, passes=1)[0],
     )  # fmt: skip
     scale = float(q.abs().mean()) + 1e-6 if cfg.scale_value else 1.0
@@ -256,7 +263,7 @@ def _improve(agent: Agent, obs: Tensor, x: Tensor, cfg: Config, term: ActorTerm 
     weight = cfg.anchor * 0.5 ** (agent.actor_updates / cfg.anchor_half_life)
     away = drawn.mean - agent.start(actor_obs) if weight > 0.0 else None  # (B, A)
     pull = None if away is None else away * (2.0 * weight / rows)
-    d_action, extra = dq.mul_(-1.0 / (scale * rows)), {}
+    d_action, extra = dq.mul_(agent.action_scale / (-scale * rows)), {}
     if term is not None:
         cost, d_cost = term(drawn.action)
         d_action, extra = d_action.add_(d_cost, alpha=1.0 / rows), {"term": float(cost.mean())}

@@ -20,7 +20,7 @@ from robot_rl.learn.agent import Agent
 from robot_rl.learn.ensemble import Shape
 from robot_rl.learn.nets import DenseNet
 
-_TENSORS = ("critics", "targets", "obs_mean", "obs_scale")
+_TENSORS = ("critics", "targets", "obs_mean", "obs_scale", "action_scale")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Critics:
     shape: Shape
     discount: float
     tensors: dict[str, Tensor]
-    """``critics``, ``targets``, ``obs_mean`` and ``obs_scale``, as ``Agent`` has them."""
+    """``critics``, ``targets`` and how these see observations and actions, as ``Agent`` has them."""
 
 
 def read_critics(path: Path) -> Critics:

@@ -68,7 +68,7 @@ class Reference:
 
     def value(self, critics: list[nn.Sequential], obs: Tensor, action: Tensor, drops: Drops | None = None) -> Tensor:
         self.seat(critics, len(obs), drops)
-        x = torch.cat(((obs - self.mean) * self.scale, action), -1)
+        x = torch.cat(((obs - self.mean) * self.scale, self.cfg.action_scale * action), -1)
         return torch.stack([q(x).squeeze(-1) for q in critics])
 
     def seat(self, critics: list[nn.Sequential], rows: int, drops: Drops | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -173,7 +174,7 @@ def test_gradient_of_the_model_is_that_of_autograd() -> None:
 
 TINY = aprl.Config(
     rlpd=replace(aprl.LEARNER, hidden=(16,), actor_hidden=(16,), batch=8, utd=3, start_steps=20),
-    growth=Growth(low=0.2, high=0.5, steps=100), gate=Gate(window=32), dynamics_hidden=(16,),
+    growth=Growth(low=0.2, high=0.5, steps=100), gate=Gate(window=32, warmup=1), dynamics_hidden=(16,),
 )  # fmt: skip
 SIZES = {"policy": 4, "critic": 2, "action": 3}
 
@@ -197,7 +198,7 @@ def test_a_block_is_so_many_critic_steps_and_one_each_of_actor_and_model() -> No
     assert (grown.agent.critic_updates, grown.agent.actor_updates) == (3, 1)
     assert [int(state["step"]) for state in grown.dynamics.adam.state.values()] == [1] * 4
     assert metrics["penalty"] > 0.0 and metrics["dynamics"] > 0.0
-    assert grown.learning.target_entropy == -3.0
+    assert grown.learning.target_entropy == pytest.approx(3.0 * math.log(0.2 / math.e))  # -A, in units of the box
 
 
 def test_few_transitions_say_nothing_and_a_surprise_shrinks_the_box() -> None:

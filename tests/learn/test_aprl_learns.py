@@ -42,7 +42,7 @@ def test_gate_spares_falls_when_the_motors_become_stronger(tmp_path: Path) -> No
         for seed in (1, 2):
             world = Sprint(seed=seed)
             world.gain *= 2.0
-            cfg = replace(base, total_steps=1_000, gate=Gate(threshold, window=64))
+            cfg = replace(base, total_steps=1_000, gate=Gate(threshold, window=64, warmup=1))
             rows = learn(cfg, tmp_path / f"{name}{seed}", world, start)
             falls[name] += sum(rows["episode/falls"])
     assert falls["gated"] <= 0.6 * falls["ungated"]

@@ -22,7 +22,7 @@ FAST = replace(
 )  # fmt: skip
 CFG = aprl.Config(
     rlpd=FAST, growth=Growth(low=0.2, high=0.6, steps=400), penalty=Penalty(linear=1.0), dynamics_hidden=(24,),
-    gate=Gate(threshold=float("inf"), window=64), dynamics_lr=1e-3, total_steps=500,
+    gate=Gate(threshold=float("inf"), window=64, warmup=1), dynamics_lr=1e-3, total_steps=500,
 )  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def test_stronger_motors_are_a_surprise_that_shrinks_the_box(tmp_path: Path) -> 
     path, known, half_width = checkpoint.latest(tmp_path / "before" / "checkpoints"), grown.error, grown.half_width
     world = Sprint(seed=1)
     world.gain *= 3.0
-    cfg = replace(cfg, total_steps=400, gate=Gate(threshold=4.0 * known, window=64))
+    cfg = replace(cfg, total_steps=400, gate=Gate(threshold=4.0 * known, window=64, warmup=1))
     grown = aprl_loop.train(cfg, world, tmp_path / "after", start=path, progress=False)
     assert grown.shrunk > 0 and grown.half_width < 0.8 * half_width
     assert grown.agent.actor_updates == 300, "what was learnt before went on"
@@ -63,7 +63,7 @@ def test_stronger_motors_are_a_surprise_that_shrinks_the_box(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("at", [100, 200])  # in the random steps, and behind
 def test_run_that_was_killed_goes_on_exactly(tmp_path: Path, at: int) -> None:
-    cfg = replace(CFG, gate=Gate(threshold=0.2, window=64))
+    cfg = replace(CFG, gate=Gate(threshold=0.2, window=64, warmup=1))
     ends = {}
     for name, parts in (("whole", (300,)), ("parts", (at, 300))):
         for total in parts:

@@ -35,6 +35,7 @@ ROWS = {
     "droq": replace(SMALL, critics=2, dropout=0.1, target_entropy=-1.0),
     "dropout without layer norm, min": replace(SMALL, dropout=0.3, layer_norm=False, actor_reduce="min"),
     "rlpd without entropy in the backup": replace(SMALL, backup_entropy=False, subset=1),
+    "small actions": replace(SMALL, action_scale=4.0),
     "fine-tuning": replace(SMALL, anchor=3.0, anchor_half_life=2.0, scale_value=True, actor_activation="elu"),
 }
 
@@ -50,7 +51,7 @@ def test_fast_update_equals_the_plain_one(name: str) -> None:
         update(agent, batch, cfg)
         reference.update(batch)
     x, a = make_batch(50, seed=20).obs, make_batch(50, seed=21).action
-    inputs = torch.cat(((x - agent.obs_mean) * agent.obs_scale, a), -1)
+    inputs = torch.cat(((x - agent.obs_mean) * agent.obs_scale, cfg.action_scale * a), -1)
     for flat, slow in ((agent.critics.detach(), reference.critics), (agent.targets, reference.targets)):
         torch.testing.assert_close(
             evaluate(split(flat, agent.shape), inputs), reference.value(slow, x, a).detach(), atol=1e-5, rtol=1e-5
@@ -185,6 +186,7 @@ def test_resumed_learning_gives_identical_numbers(tmp_path) -> None:
         ({"actor_reduce": "max"}, "max"),
         ({"start_std": 9.0}, "std_range"),
         ({"n_step": 0}, "n_step is 0"),
+        ({"action_scale": 0.0}, "action_scale is 0.0"),
     ],
 )
 def test_impossible_settings_are_named(change: dict, word: str) -> None:
