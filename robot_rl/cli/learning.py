@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from robot_rl.hardware.symmetry import Reflections
     from robot_rl.learn import distill, imitation, practice, rlif
     from robot_rl.learn.env import VecEnv
+    from robot_rl.learn.jump_start import Guide
     from robot_rl.learn.ranks import Ranks
     from robot_rl.learn.recipe import Recipe
     from robot_rl.sim.task import Task
@@ -59,13 +60,16 @@ def learn(
     teacher: Path | None,
     prior: Replay | None,
     pictures: PictureReplay | None = None,
+    guide: Guide | None = None,
 ) -> Learnt:
     """Let the recipe's algorithm learn in ``world``.
 
-    ``teacher`` is the checkpoint that a student learns from, ``prior`` what others did, ``pictures`` what they saw.
+    ``teacher`` is the checkpoint that a student learns from, ``prior`` what others did, ``pictures`` what they saw,
+    ``guide`` who acts first.
     """
     from robot_rl.learn import aprl, aprl_loop, offline_online, pixels, pixels_loop, ppo, ppo_loop, practice
     from robot_rl.learn import distill, rlpd, rlpd_loop  # isort: skip
+    from robot_rl.learn.jump_start import JumpStart
 
     cfg = recipe.config
     if isinstance(cfg, ppo.Config):
@@ -77,7 +81,8 @@ def learn(
     if ranks.device != "cpu" and not isinstance(cfg, rlpd.Config | distill.Config):
         raise ValueError(f"{recipe.algorithm!r} learns on the CPU; --device cuda is for ppo, rlpd and distillation")
     if isinstance(cfg, rlpd.Config):
-        rlpd_loop.train(cfg, world, out, prior=prior, resume=resume, progress=progress)
+        led = None if guide is None else JumpStart(recipe.jump_start, guide, num_envs=world.num_envs, seed=cfg.seed)
+        rlpd_loop.train(cfg, world, out, prior=prior, jump_start=led, resume=resume, progress=progress)
         return load_learnt(find_checkpoint(out)[1])
     if isinstance(cfg, offline_online.Config):
         assert prior is not None, "IQL has data"

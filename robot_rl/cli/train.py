@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from robot_rl import zoo
+from robot_rl.cli.guide import make_guide
 from robot_rl.cli.learning import (
     RUN_FILE,
     Learnt,
@@ -75,6 +76,9 @@ class Args:
     prior: tuple[Path, ...] = ()
     """rlpd, iql: earlier experiments to learn from beside those of the recipe: runs with a replay, or stores of
     episodes that robot-rl run recorded."""
+    guide: str | None = None
+    """rlpd: who acts first in every episode and hands over sooner and sooner (Jump-Start), an expert of sim/experts or
+    a policy; the recipe's own by default."""
     reward: str | None = None
     """task, sparse (1 where the task is solved), or the .onnx file of a judge; the recipe's own by default."""
     out: Path | None = None
@@ -127,6 +131,7 @@ def _train(args: Args, ranks: Ranks) -> int:
     )
     if recipe.recover:
         attach(env.world, recipe.recover)
+    guide = make_guide(recipe.guide, env) if recipe.guide else None
     reflections = _reflections(recipe, env)
     if teacher is not None:
         check_teacher(teacher, task)
@@ -143,6 +148,7 @@ def _train(args: Args, ranks: Ranks) -> int:
             agent = learn(
                 recipe, world, out, resume=args.resume, progress=args.progress, reflections=reflections, ranks=ranks,
                 teacher=teacher, prior=prior.replay if prior else None, pictures=prior.pictures if prior else None,
+                guide=guide,
             )  # fmt: skip
     except KeyboardInterrupt:
         path = newest(out)
@@ -203,6 +209,7 @@ def _recipe(args: Args) -> Recipe:
         memory=args.memory,
         symmetry=args.symmetry,
         reward=args.reward,
+        guide=args.guide,
     )
 
 
@@ -239,7 +246,9 @@ def _check_folder(args: Args, recipe: Recipe, out: Path) -> None:
     if not args.resume and begun:
         raise ValueError(f"{out / 'checkpoints'} already holds checkpoints; --resume the run or choose another --out")
     if args.resume and (out / RUN_FILE).is_file():
-        before, now = read_about(out), {"recipe": args.recipe, "task": recipe.task, "recover": recipe.recover}
+        before, now = read_about(out), {
+            "recipe": args.recipe, "task": recipe.task, "recover": recipe.recover, "guide": recipe.guide
+        }  # fmt: skip
         for what, name in now.items():
             if before.get(what, "") != name:
                 raise ValueError(
@@ -265,6 +274,7 @@ def _about(args: Args, recipe: Recipe, env: Env, ranks: Ranks) -> dict[str, Any]
         "contract": env.contract.fingerprint,
         "reward": recipe.reward,
         "recover": recipe.recover,
+        "guide": recipe.guide,
         "config": dataclasses.asdict(recipe.config),
     }
 

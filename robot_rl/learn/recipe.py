@@ -9,9 +9,9 @@ Does not know: how tasks are built, how algorithms learn.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from robot_rl.learn import aprl, distill, imitation, offline_online, pixels, ppo, practice, rlif, rlpd
+from robot_rl.learn import aprl, distill, imitation, jump_start, offline_online, pixels, ppo, practice, rlif, rlpd
 
 ALGORITHMS: dict[str, type] = {
     "ppo": ppo.Config,
@@ -78,6 +78,10 @@ class Recipe:
     """Backend of the physics."""
     prior: Prior | None = None
     """rlpd, iql, pixels: transitions of others to learn from."""
+    guide: str = ""
+    """rlpd: who acts first in every episode, an expert of ``sim/experts`` or a policy; none is the learner itself."""
+    jump_start: jump_start.Config = field(default_factory=jump_start.Config)
+    """How the guide hands over."""
     recover: str = ""
     """Policy, a file or a released one's name, that gets the robot up after an episode; none puts it back by hand."""
     reward: str = "task"
@@ -91,6 +95,8 @@ class Recipe:
             raise ValueError(f"algorithm {self.algorithm!r} takes a {kind.__module__}.Config, not {self.config!r}")
         if self.num_envs < 1:
             raise ValueError(f"recipe: num_envs is {self.num_envs}; it must be at least 1")
+        if self.guide and self.algorithm != "rlpd":
+            raise ValueError(f"recipe: {self.guide!r} guides 'rlpd'; {self.algorithm!r} learns without a guide")
         if self.recover and self.algorithm == "practice":
             raise ValueError("recipe: who practises is brought back by its own policies; leave recover empty")
         if self.recover and (self.num_envs != 1 or self.physics != "mujoco_cpu"):
@@ -114,6 +120,7 @@ def vary(
     memory: str | None = None,
     symmetry: str | None = None,
     reward: str | None = None,
+    guide: str | None = None,
 ) -> Recipe:
     """Return ``recipe`` with the given numbers in place of its own; None keeps them.
 
@@ -130,4 +137,6 @@ def vary(
         raise ValueError(f"algorithm {recipe.algorithm!r} has no setting {strange}; leave it to the recipe")
     config = dataclasses.replace(recipe.config, **given)
     num_envs = recipe.num_envs if num_envs is None else num_envs
-    return dataclasses.replace(recipe, config=config, num_envs=num_envs, reward=reward or recipe.reward)
+    return dataclasses.replace(
+        recipe, config=config, num_envs=num_envs, reward=reward or recipe.reward, guide=guide or recipe.guide
+    )

@@ -18,6 +18,7 @@ from robot_rl.data.replay import Replay, transition_columns
 from robot_rl.learn import checkpoint
 from robot_rl.learn.agent import Agent
 from robot_rl.learn.env import Step, VecEnv, joined
+from robot_rl.learn.jump_start import JumpStart
 from robot_rl.learn.metrics import EpisodeTracker, RunLog
 from robot_rl.learn.nets import DenseNet
 from robot_rl.learn.rlpd import Config, draw, fix_statistics, make_agent, update
@@ -26,7 +27,7 @@ from robot_rl.learn.rlpd_file import pack
 
 def train(
     cfg: Config, env: VecEnv, out: Path, *, start: DenseNet | Agent | None = None, prior: Replay | None = None,
-    resume: bool = False, progress: bool = True,
+    jump_start: JumpStart | None = None, resume: bool = False, progress: bool = True,
 ) -> Agent:  # fmt: skip
     """Act, remember, learn until ``total_steps`` and return the agent.
 
@@ -39,6 +40,7 @@ def train(
         out: Folder of the run.
         start: A policy to start from, or all that was learnt offline (``iql.begin_online``), which is then changed.
         prior: Transitions of others, half of every minibatch.
+        jump_start: Fresh; who acts first in every episode.
         resume: Go on from the newest checkpoint; exact where ``env`` is ``checkpoint.Restorable``.
         progress: Whether to show a progress bar.
 
@@ -60,7 +62,7 @@ def train(
     replay = Replay(cfg.capacity, columns, streams=env.num_envs)
     rng = np.random.default_rng(cfg.seed)
     if resume:
-        obs = _resume(agent, cfg, replay, rng, tracker, env, obs, folder)
+        obs = _resume(agent, cfg, replay, rng, tracker, jump_start, env, obs, folder)
     metrics: dict[str, float] = {}
     first = replay.total // cfg.log_every
     with RunLog(out, cfg.total_steps, first_iteration=first, progress=progress) as log:
@@ -68,9 +70,13 @@ def train(
             before = replay.total
             uniform = start is None and before < cfg.start_steps
             action = _act(agent, obs, env, uniform=uniform, redraw=before // env.num_envs % cfg.sde_every == 0)
+            if jump_start is not None:
+                action = jump_start.act(obs, action)
             step = env.step(action)
             replay.extend(_columns(obs, action, step))
             tracker.add(step.reward, step.terminated, step.truncated)
+            if jump_start is not None:
+                jump_start.add(step.reward, step.terminated, step.truncated)
             obs = step.obs
             if before < cfg.start_steps <= replay.total and not isinstance(start, Agent):
                 fix_statistics(
@@ -80,9 +86,10 @@ def train(
                 metrics |= update(agent, draw(replay, prior, cfg, rng), cfg)
             if replay.total // cfg.log_every > before // cfg.log_every:
                 row = {f"loss/{name}": value for name, value in metrics.items()}
-                log.write(replay.total // cfg.log_every, replay.total, row | tracker.means())
+                guided = {} if jump_start is None else jump_start.metrics()
+                log.write(replay.total // cfg.log_every, replay.total, row | tracker.means() | guided)
             if replay.total // cfg.save_every > before // cfg.save_every or replay.total >= cfg.total_steps:
-                _save(agent, cfg, replay, rng, tracker, env, obs, folder)
+                _save(agent, cfg, replay, rng, tracker, jump_start, env, obs, folder)
     return agent
 
 
@@ -119,6 +126,7 @@ def _save(
     replay: Replay,
     rng: np.random.Generator,
     tracker: EpisodeTracker,
+    jump_start: JumpStart | None,
     env: VecEnv,
     obs: dict[str, Tensor],
     folder: Path,
@@ -126,14 +134,15 @@ def _save(
     tree = pack(agent, cfg, replay.total) | {
         "replay": replay.state_dict(), "rng": rng.bit_generator.state, "tracker": tracker.snapshot(), "obs": obs,
         "env": env.snapshot() if isinstance(env, checkpoint.Restorable) else None,
+        "jump_start": None if jump_start is None else jump_start.snapshot(),
     }  # fmt: skip
     checkpoint.save(checkpoint.numbered(folder, replay.total), tree)
     checkpoint.prune(folder, keep=2, every=0)
 
 
 def _resume(
-    agent: Agent, cfg: Config, replay: Replay, rng: np.random.Generator, tracker: EpisodeTracker, env: VecEnv,
-    obs: dict[str, Tensor], folder: Path,
+    agent: Agent, cfg: Config, replay: Replay, rng: np.random.Generator, tracker: EpisodeTracker,
+    jump_start: JumpStart | None, env: VecEnv, obs: dict[str, Tensor], folder: Path,
 ) -> dict[str, Tensor]:  # fmt: skip
     path = checkpoint.latest(folder)
     if path is None:
@@ -143,6 +152,11 @@ def _resume(
     agent.restore(tree["agent"])
     replay.load_state_dict({**tree["replay"], "rows": tree["replay"]["rows"].numpy()})
     rng.bit_generator.state = tree["rng"]
+    guided = tree.get("jump_start")
+    if (jump_start is None) != (guided is None):
+        raise ValueError(f"{path} was trained {'with' if guided else 'without'} a guide; go on as it began")
+    if jump_start is not None:
+        jump_start.restore(tree["jump_start"])
     if tree["env"] is not None and isinstance(env, checkpoint.Restorable):
         env.restore(tree["env"])
         tracker.restore(tree["tracker"])
