@@ -49,8 +49,8 @@ def make_guide(name: str, env: Env) -> Guide:
 
     def act(obs: Mapping[str, Tensor]) -> Tensor:
         pictures = [term.group for term in policy.contract.images]
-        shown = ({group: obs[group][i : i + 1].numpy() for group in pictures} for i in range(env.num_envs))
-        rows = zip(obs["policy"].numpy(), shown, strict=True)
+        shown = ({group: obs[group][i : i + 1].cpu().numpy() for group in pictures} for i in range(env.num_envs))
+        rows = zip(obs["policy"].cpu().numpy(), shown, strict=True)
         return torch.from_numpy(np.stack([policy.infer(row, pictures=pictures) for row, pictures in rows]))
 
     return act

@@ -80,9 +80,7 @@ class JumpStart:
         self._return += reward.double().cpu().numpy()
         self._age += 1.0
         for i in np.flatnonzero(((terminated >= 1.0) | truncated.bool()).cpu().numpy()):
-            if (
-                self._horizon[i] == self.horizon or self._cfg.shuffled
-            ):  # of an earlier stage it says nothing of this one
+            if self._horizon[i] == self.horizon:  # begun at this stage
                 self._judge(float(self._return[i]), float(self._age[i]))
             self._age[i] = self._return[i] = 0.0
             shuffled = self._cfg.shuffled and self.stage > 0

@@ -38,7 +38,9 @@ def test_study_runs_goes_on_after_a_change_and_is_not_run_twice(study: Any, tmp_
     assert cells[0]["half_width"] == pytest.approx(0.35 + 0.25 * 40 / 30_000) and cells[1]["half_width"] == 1.0
     text = (card / "aprl.md").read_text()
     assert "`robot-rl bench aprl steps=40 more=10 updates=1 width=8 seeds=1`" in text
-    assert f"| aprl | 1 | {cells[0]['speed']:.2f} ± 0.00 |" in text and "| 0.62 |" in text and "| payload | aprl |" in text
+    assert (
+        f"| aprl | 1 | {cells[0]['speed']:.2f} ± 0.00 |" in text and "| 0.62 |" in text and "| payload | aprl |" in text
+    )
     assert (card / "aprl.svg").read_text().startswith("<?xml")
     path = out / "aprl_seed0_40_1_8.json"
     path.write_text(json.dumps(cells[0] | {"speed": 7.7}))  # a second training would not say 7.7
