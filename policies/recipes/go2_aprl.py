@@ -8,11 +8,15 @@ range.
 """
 
 from robot_rl.learn import aprl
+from robot_rl.learn.aprl_box import Penalty
 from robot_rl.learn.aprl_dynamics import Gate
 from robot_rl.learn.recipe import Recipe
 
 
 def recipe() -> Recipe:
-    """Return the recipe, with the numbers of the paper's launch script but for the threshold."""
-    config = aprl.Config(gate=Gate(threshold=1.0))
+    """Return the recipe, with the numbers of the paper's launch script but for threshold and penalty.
+
+    The penalty is 0.4 times the largest reward of a step, as there, of twice the speed asked for.
+    """
+    config = aprl.Config(gate=Gate(threshold=1.0), penalty=Penalty(linear=24.0))
     return Recipe(task="go2_aprl", config=config, algorithm="aprl", num_envs=1, threads=1)

@@ -19,14 +19,15 @@ from robot_rl.sim import terms as t
 from robot_rl.sim.task import Commands, Obs, Range, Reward, Task
 
 RATE_HZ = 20.0
-SPEED = 1.5
-"""What is asked for [m/s]; the paper's Go1 came to 0.62."""
+SPEED = 3.0
+"""What is asked for [m/s]: more than is reached, as of the paper's Go1, which was asked for 1.5 and came to 0.62. On hard
+ground this go2 does 1.5 within 30 % of its range too."""
 FREE = (0.2, 0.4, 0.4) * 4
 """How far joints may leave the stance for nothing, hip, thigh, calf [rad]."""
 
 
-def task() -> Task:
-    """Return the training task; the whole range of every joint is within reach."""
+def task(speed: float = SPEED) -> Task:
+    """Return the training task, ``speed`` ahead [m/s]; the whole range of every joint is within reach."""
     return Task(
         name="go2_aprl",
         robot="go2",
@@ -40,23 +41,23 @@ def task() -> Task:
             "last_action": Obs(),
         },
         privileged={"base_lin_vel": t.base_lin_vel},
-        rewards=rewards(),
+        rewards=rewards(speed),
         dones={"fallen": s.leaning(radians(30.0), radians(-25.0), radians(20.0))},
         action_range=1.0,
         action_lowpass_hz=8.0,
         rate_hz=RATE_HZ,
         commands=Commands(
-            Command(("lin_vel_x", "lin_vel_y", "ang_vel_z"), (SPEED, 0.0, 0.0), (SPEED, 0.0, 0.0)), zero_fraction=0.0
+            Command(("lin_vel_x", "lin_vel_y", "ang_vel_z"), (speed, 0.0, 0.0), (speed, 0.0, 0.0)), zero_fraction=0.0
         ),
         resets={"joint_pos": Range(-0.05, 0.05)},
         delay_substeps=(1, 1),
     )
 
 
-def rewards() -> dict[str, Reward]:
+def rewards(speed: float) -> dict[str, Reward]:
     """Return the reward terms; weights are per second, those of the paper per step of 20 Hz."""
     return {
-        "forward": Reward(s.forward_speed(SPEED), 20.0 * SPEED * RATE_HZ),
+        "forward": Reward(s.forward_speed(speed), 20.0 * speed * RATE_HZ),
         "heading": Reward(s.heading_kept(radians(45.0)), 4.0 * RATE_HZ),
         "pose": Reward(s.pose_lost(FREE), -2.0 * RATE_HZ),
         "torque_jump": Reward(s.torque_jump(150.0), -0.005 * RATE_HZ),
