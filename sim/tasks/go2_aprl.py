@@ -20,8 +20,8 @@ from robot_rl.sim.task import Commands, Obs, Range, Reward, Task
 
 RATE_HZ = 20.0
 SPEED = 3.0
-"""What is asked for [m/s]: more than is reached, as of the paper's Go1, which was asked for 1.5 and came to 0.62. On hard
-ground this go2 does 1.5 within 30 % of its range too."""
+"""What is asked for [m/s]: more than is reached, as of the paper's Go1, which was asked for 1.5 and came to 0.62. On
+hard ground this go2 does 1.5 within 30 % of its range too."""
 FREE = (0.2, 0.4, 0.4) * 4
 """How far joints may leave the stance for nothing, hip, thigh, calf [rad]."""
 
