@@ -120,7 +120,7 @@ def test_good_walk_earns_nearly_the_most_and_standing_is_worth_little() -> None:
 
     # pose 2 (1 - 0.6), torque 0.005 150, roll and pitch 0.5, heading 4 0.1
     assert total(outcome()) == pytest.approx(0.8 + 0.75 + 1.0 + 0.4)
-    assert total(outcome(lin_vel_b=np.array([[1.5, 0.0, 0.0]]))) == pytest.approx(30.0 + 2.55 + 6.4)
+    assert total(outcome(lin_vel_b=np.array([[3.0, 0.0, 0.0]]))) == pytest.approx(60.0 + 2.55 + 12.4)
 
 
 # -- getting up --------------------------------------------------------------------------------------------------------
