@@ -1,7 +1,7 @@
 """APRL on the go2 twin from nothing, against the same learner with hard limits and with none; then on a changed robot.
 
 Smith, Cao, Levine 2024 (arXiv 2310.17634). The paper's real Go1 on foam tiles came to 0.62 m/s after 80 000 steps of
-20 Hz (67 minutes), hard limits of 30 % saturated at 0.44 m/s, and with no limits no usable gait was learnt. Another
+20 Hz (67 minutes), hard limits saturated at 0.44 m/s, and with no limits no usable gait was learnt. Another
 robot, simulated, on hard ground: compare the direction. Then every learner goes on, with all that it has learnt and
 seen, on a robot that carries a load, on a slippery floor, and with a knee of half the strength.
 

@@ -1,4 +1,4 @@
-"""Unitree Go2 learns to walk straight ahead as in go2_aprl_restricted, at 50 Hz and 1.5 m/s.
+"""Unitree Go2 learns to walk straight ahead at 1.5 m/s as in go2_aprl, within 30 % of its range and at 50 Hz.
 
 At 20 Hz a trot of 2.5 Hz turns round every fourth action and the gait itself wears most; at 50 Hz what wears is noise.
 """

@@ -56,5 +56,5 @@ def test_study_runs_goes_on_after_a_change_and_is_not_run_twice(study: Any, tmp_
 def test_changed_robots_are_those_that_are_named(study: Any) -> None:
     assert study.world("aprl", "").randomize == {}
     weak = study.world("restricted", "weak_knee")
-    assert weak.action_range == 0.3 and weak.randomize["motor_strength"].low[8] == 0.5
+    assert weak.action_scale == (0.2, 0.4, 0.4) * 4 and weak.randomize["motor_strength"].low[8] == 0.5
     assert sum(weak.randomize["motor_strength"].low) == 11.5
