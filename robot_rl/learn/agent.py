@@ -83,8 +83,9 @@ class Agent:
         """Continue from a state that ``snapshot`` returned."""
         self.actor.load_state_dict(tree["actor"])
         self.start.load_state_dict(tree["start"])
+        stored = {"action_scale": torch.ones(()), **tree["tensors"]}  # absent in checkpoints of before it could differ
         for name in _TENSORS:
-            getattr(self, name).copy_(tree["tensors"].get(name, torch.ones(())))  # old checkpoints have no action_scale
+            getattr(self, name).copy_(stored[name])
         for name in _ADAMS:
             getattr(self, f"{name}_adam").load_state_dict(tree["adam"][name])
         self.generator.set_state(tree["generator"])

@@ -11,7 +11,7 @@ sees normalised observations too, and is asked only after some updates (``aprl_d
 [-5, 2], approached smoothly. The paper's target entropy -A is of actions in [-1, 1]; here, and for the critics, the
 unit is the first box, [-c, c]: with the paper's numbers a go2, whose thighs turn further than a Go1's, is shaken off
 its feet by its own noise and learns to throw itself forward (asked for 1.5 m/s, 5 updates per step, networks of 128,
-seed 0: still 39 falls in 500 steps after 8000; in this unit none).
+seed 0: still 39 falls in 500 steps after 8000; in this unit one).
 
 Without a box (``UNLIMITED``) this is DroQ over all that the action law allows, the paper's unrestricted and, with a law
 of a narrow range, its restricted learner.
@@ -63,7 +63,7 @@ class Config:
     gate: Gate = field(default_factory=Gate)
     """When it shrinks."""
     rlpd: rlpd.Config = LEARNER
-    """How it learns; its ``seed`` and ``total_steps`` come from here."""
+    """How it learns; its ``seed``, ``total_steps`` and ``action_scale`` come from here."""
     dynamics_hidden: tuple[int, ...] = (256, 256)
     dynamics_lr: float = 3e-4
     wide_share: float = 0.15

@@ -288,9 +288,14 @@ def begin_online(student: Student, cfg: rlpd.Config) -> Agent:
     Raises:
         ValueError: The critics differ in number, widths or LayerNorm, or the actor's mean shall be clipped.
     """
-    wanted = {"critics": cfg.critics, "hidden": cfg.hidden, "layer_norm": cfg.layer_norm}
     shape = student.shape
-    learnt = {"critics": shape.members, "hidden": shape.hidden, "layer_norm": shape.layer_norm}
+    wanted = {
+        "critics": cfg.critics, "hidden": cfg.hidden, "layer_norm": cfg.layer_norm, "action_scale": cfg.action_scale
+    }  # fmt: skip
+    learnt = {
+        "critics": shape.members, "hidden": shape.hidden, "layer_norm": shape.layer_norm,
+        "action_scale": float(student.action_scale),
+    }  # fmt: skip
     if wanted != learnt:
         raise ValueError(f"RLPD wants critics {wanted}; those learnt offline are {learnt}")
     wide = len(student.obs_mean)
@@ -304,5 +309,4 @@ def begin_online(student: Student, cfg: rlpd.Config) -> Agent:
         agent.targets.copy_(student.targets)
         agent.obs_mean.copy_(student.obs_mean)
         agent.obs_scale.copy_(student.obs_scale)
-        agent.action_scale.copy_(student.action_scale)
     return agent

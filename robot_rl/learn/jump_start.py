@@ -108,6 +108,10 @@ class JumpStart:
         known = {} if self.stage == 0 else {"guide/horizon": self.horizon}
         return {"guide/stage": float(self.stage)} | known
 
+    def begin_episodes(self) -> None:
+        """Forget the running episodes: the world begins new ones."""
+        self._age[:], self._return[:], self._horizon[:] = 0.0, 0.0, self.horizon
+
     def snapshot(self) -> dict[str, Any]:
         """Return the state as a tree for ``checkpoint.save``."""
         return {

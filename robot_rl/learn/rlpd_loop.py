@@ -161,4 +161,6 @@ def _resume(
         env.restore(tree["env"])
         tracker.restore(tree["tracker"])
         obs = {name: x.to(obs[name].device) for name, x in tree["obs"].items()}
+    elif jump_start is not None:
+        jump_start.begin_episodes()
     return obs

@@ -101,6 +101,19 @@ def test_shuffled_draws_every_episode_its_part() -> None:
     assert counts[:2] == [8, 8] and set(counts[3:]) == {0, 2, 4, 6}
 
 
+def test_a_world_that_begins_anew_begins_with_the_guide() -> None:
+    led = JumpStart(Config(stages=4, window=1), knows, num_envs=1, seed=0)
+    run_episodes(led, [1.0], 8)
+    for _ in range(6):  # a running episode, its six steps of the guide are over
+        led.act({"policy": torch.zeros(1, 2)}, torch.zeros(1, 2))
+        led.add(torch.zeros(1), torch.zeros(1), torch.tensor([False]))
+    again = JumpStart(Config(stages=4, window=1), knows, num_envs=1, seed=0)
+    again.restore(led.snapshot())
+    again.begin_episodes()
+    assert [sum(episode) for episode in run_episodes(again, [1.0], 8)] == [6]
+    assert [sum(episode) for episode in run_episodes(led, [1.0], 2)] == [0], "the one that ran goes on"
+
+
 def test_no_handing_over_is_refused() -> None:
     with pytest.raises(ValueError, match="stages and window at least 1"):
         Config(stages=0)
