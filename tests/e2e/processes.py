@@ -15,10 +15,13 @@ import numpy as np
 
 from robot_rl import zoo
 from robot_rl.cli.demonstration.measure import read_rows
+from robot_rl.data.transition import Mode
 from robot_rl.wire.operator import Operator
 from robot_rl.wire.transport import open_transport
 
 RELEASED = zoo.find("policies", "released/go2_walk_ppo")
+SILENCE = {"COMMANDER_LOST", "STATE_STALE", "LINK_LOST"}
+"""Faults that a machine makes by standing still longer than ``command_timeout_s``."""
 
 
 def environment(domain: int) -> dict[str, str]:
@@ -64,12 +67,21 @@ def operator(domain: int, events: list[tuple[str, str]] | None = None) -> Iterat
             os.environ.pop(key, None) if value is None else os.environ.__setitem__(key, value)
 
 
-def wait_for(condition: Callable[[], bool], *, timeout_s: float, what: str) -> None:
-    """Poll until ``condition`` holds; fail with ``what`` otherwise."""
+def wait_for(condition: Callable[[], bool], *, timeout_s: float, what: str, logs: tuple[Path, ...] = ()) -> None:
+    """Poll until ``condition`` holds; fail with ``what`` and the ends of ``logs`` otherwise."""
     end_s = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < end_s, f"waited {timeout_s:g} s for {what}"
+        if time.monotonic() > end_s:
+            told = "".join(f"\n-- {log.name} --\n{log.read_text()[-3000:]}" for log in logs)
+            raise AssertionError(f"waited {timeout_s:g} s for {what}{told}")
         time.sleep(0.05)
+
+
+def walk_on(op: Operator) -> None:
+    """Stand up and hand over again if silence, and nothing else, damped the robot: a shared machine stalls at times."""
+    status = op.status
+    if status is not None and status.mode == Mode.DAMP and not status.estop and set(status.fault) <= SILENCE:
+        op.start_policy()
 
 
 def rows_of(store: Path) -> np.ndarray:
