@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from robot_rl.wire.station import Station
 from robot_rl.wire.transport import Hub, Loopback
 
 POLICIES = Path(__file__).parents[1] / "golden" / "policies"
+PATIENCE_S = 2.0
+"""Command timeout of the robot here, a go2's is 0.5 s: a shared machine that stands still longer damps the robot."""
 
 
 @dataclass
@@ -75,6 +77,7 @@ class Site:
 def site() -> Iterator[Site]:
     """A go2 on the mirror driver at 50 Hz of wall time, its station, and an operator who hears everything."""
     robot = load_robot("go2")
+    robot = replace(robot, safety=replace(robot.safety, command_timeout_s=PATIENCE_S))
     policy = Policy.load(POLICIES / "go2_tiny.onnx", robot)
     clock = WallClock(policy.contract.rate_hz)
     driver = MirrorDriver(robot, now=clock.now_s)
