@@ -68,9 +68,9 @@ class Scale:
 def run(
     *, variants: Sequence[str] = tuple(VARIANTS), changes: Sequence[str] = tuple(CHANGES), seeds: int = 3,
     steps: int = 40_000, more: int = 10_000, updates: int = 20, width: int = 256, out: str = "runs/aprl",
-    card: str = "",
+    go_on: Sequence[str] = ("aprl",), card: str = "",
 ) -> dict[str, Any]:  # fmt: skip
-    """Train every variant with every seed, then go on after every change, on one thread, and write the card.
+    """Train every variant with every seed, then some of them on after every change, on one thread; write the card.
 
     Args:
         variants: Keys of ``VARIANTS``.
@@ -78,6 +78,7 @@ def run(
         seeds: Runs per variant, seeds 0, 1, ...
         steps: Environment steps of a run from nothing.
         more: Further ones on a changed robot; 0 leaves the changes out.
+        go_on: Variants that train on after the changes.
         updates: Critic updates per environment step.
         width: Of the two hidden layers of every network.
         out: Where runs are kept.
@@ -87,7 +88,7 @@ def run(
     with one_thread():
         for change in ("", *(changes if more else ())):
             for seed in range(seeds):
-                for variant in variants:
+                for variant in (v for v in variants if not change or v in go_on):
                     cells.append(_kept(Path(out), variant, seed, change, scale))
                     write_card(Path(card or out), cells)
     found = summary(cells)

@@ -2,9 +2,9 @@
 
 Settings are ``learn/presets``, the papers' own. Every ``evaluate_every`` transitions the deterministic policy runs
 ten episodes, raw rewards. A run is a row of stages: after each a checkpoint and the curve so far are kept in ``out``,
-so that a killed study goes on where it stopped, exactly (the world's state is in the checkpoint). Finished runs are
-not run again; the card ``sample_efficiency_<task>.{md,svg,json}`` is written after each and holds every finished run of
-that task and number of steps in ``out``, whichever command made it.
+so that a killed study goes on where it stopped, exactly (the world's state is in the checkpoint), and one of more steps
+goes on where one of fewer ended. The card ``sample_efficiency_<task>.{md,svg,json}``, written after each run, holds
+every run of that task in ``out`` that is long enough, whichever command made it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,6 +32,8 @@ from robot_rl.sim.gym_batch import make_gym_world
 from robot_rl.zoo.benchmarks._study import Cell, one_thread  # pyright: ignore[reportMissingImports]  # found by zoo
 
 EPISODES, EVAL_SEED = 10, 10_000
+CURVE = "curve.json"
+"""In the folder of a run: what it is, and of every stage transitions, mean and deviation of returns, seconds."""
 PUBLISHED = {
     "Hopper": {25_000: (615, 131), 50_000: (2388, 1110), 75_000: (2653, 879), 100_000: (3164, 456)},
     "Walker2d": {50_000: (1433, 512), 100_000: (2139, 733), 200_000: (3521, 961), 300_000: (3729, 1205)},
@@ -108,7 +109,7 @@ def summary(cells: Sequence[Cell]) -> dict[str, dict[str, float]]:
         columns = {
             "last": [c["curve"][-1][1] for c in part],
             "half": [c["curve"][(len(c["curve"]) - 1) // 2][1] for c in part],
-            "minutes": [c["seconds"] / 60.0 for c in part],
+            "minutes": [sum(row[3] for row in c["curve"]) / 60.0 for c in part],
         }
         for name, values in columns.items():
             found[method][name] = float(np.mean(values))
@@ -118,31 +119,26 @@ def summary(cells: Sequence[Cell]) -> dict[str, dict[str, float]]:
 
 def _kept(out: Path, task: str, method: str, seed: int, steps: int, every: int, start_steps: int) -> None:
     """Run what is missing of one run, stage by stage."""
-    path = out / f"{task}_{method}_seed{seed}_{steps}.json"
-    folder = out / path.stem
-    if path.is_file():
-        return
-    part = folder / "curve.json"
-    cell: Cell = {
-        "task": task, "method": method, "seed": seed, "steps": steps, "start_steps": start_steps, "curve": [],
-        "seconds": 0.0,
-    }  # fmt: skip
-    if part.is_file():
+    folder = out / f"{task}_{method}_seed{seed}"
+    cell: Cell = {"task": task, "method": method, "seed": seed, "start_steps": start_steps, "curve": []}
+    if (part := folder / CURVE).is_file():
         cell = json.loads(part.read_text())
-    while not cell["curve"] or cell["curve"][-1][0] < steps:
-        began, at = time.perf_counter(), every * (len(cell["curve"]) + 1)
-        world = _world(task, 1, 1000 * seed)
+    for at in range(_reached(cell) + every, steps + 1, every):
+        began, world = time.perf_counter(), _world(task, 1, 1000 * seed)
         cfg = config(task, method, seed, at, start_steps, world.num_actions)
         newest = checkpoint.latest(folder / "checkpoints")
         agent = train(cfg, world, folder, resume=newest is not None, progress=False)
         world.close()
         returns, _ = evaluate(_world(task, EPISODES, EVAL_SEED), agent.actor)
-        cell["curve"].append([at, float(np.mean(returns)), float(np.std(returns))])
-        cell["seconds"] += round(time.perf_counter() - began, 1)
+        took = round(time.perf_counter() - began, 1)
+        cell["curve"].append([at, float(np.mean(returns)), float(np.std(returns)), took])
         write_whole(part, json.dumps(cell))
         _log.warning("%s %s seed %d: return %.0f at %d", task, method, seed, cell["curve"][-1][1], at)
-    write_whole(path, json.dumps(cell))
-    shutil.rmtree(folder)
+
+
+def _reached(cell: Cell) -> int:
+    """Return the transitions of a run so far."""
+    return cell["curve"][-1][0] if cell["curve"] else 0
 
 
 def config(task: str, method: str, seed: int, total_steps: int, start_steps: int, num_actions: int) -> Config:
@@ -159,7 +155,9 @@ def _world(task: str, num_envs: int, seed: int) -> VecEnv:
 
 
 def _finished(out: Path, task: str, steps: int) -> list[Cell]:
-    return [json.loads(path.read_text()) for path in sorted(out.glob(f"{task}_*_seed*_{steps}.json"))]
+    """Return the runs that have come to ``steps``, up to there."""
+    cells = [json.loads(path.read_text()) for path in sorted(out.glob(f"{task}_*/{CURVE}"))]
+    return [{**c, "curve": [row for row in c["curve"] if row[0] <= steps]} for c in cells if _reached(c) >= steps]
 
 
 def write_card(folder: Path, task: str, cells: Sequence[Cell]) -> None:
@@ -172,7 +170,7 @@ def write_card(folder: Path, task: str, cells: Sequence[Cell]) -> None:
 
 
 def _markdown(task: str, name: str, cells: Sequence[Cell]) -> str:
-    means, steps = summary(cells), cells[0]["steps"]
+    means, steps = summary(cells), _reached(cells[0])
     body, half = task.partition("-")[0], cells[0]["curve"][(len(cells[0]["curve"]) - 1) // 2][0]
     lines = [
         f"# Sample efficiency on {task}",

@@ -24,8 +24,10 @@ def study(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_run_is_kept_and_its_card_holds_all_of_the_task(study: Any, tmp_path: Path) -> None:
     out, card = tmp_path / "runs", tmp_path / "card"
     size = {"task": "InvertedPendulum-v5", "steps": 80, "evaluate_every": 40, "start_steps": 60, "out": str(out)}
+    short = study.run(method="droq", seeds=1, card=str(card), **size | {"steps": 40})
     said = [study.run(method="droq", seeds=1, card=str(card), **size) for _ in range(2)]
     assert set(said[0]) == set(KEYS) and said[0]["value"] == said[1]["value"] > 0.0
+    assert study.run(method="droq", seeds=1, **size | {"steps": 40})["value"] == short["value"], "the longer holds it"
     study.run(method="sac", seeds=1, card=str(card), **size)
     cells = json.loads((card / "sample_efficiency_InvertedPendulum-v5.json").read_text())
     assert sorted((c["method"], [row[0] for row in c["curve"]]) for c in cells) == [
@@ -36,8 +38,8 @@ def test_a_run_is_kept_and_its_card_holds_all_of_the_task(study: Any, tmp_path: 
 
 
 def test_published_returns_stand_beside_ours(study: Any, tmp_path: Path) -> None:
-    curve = [(50_000, 1000.0), (100_000, 3000.0)]
-    cells = [{"method": "droq", "seed": s, "steps": 100_000, "curve": curve, "seconds": 120.0} for s in range(3)]
+    curve = [(50_000, 1000.0, 10.0, 60.0), (100_000, 3000.0, 10.0, 60.0)]
+    cells = [{"method": "droq", "seed": s, "curve": curve} for s in range(3)]
     study.write_card(tmp_path, "Hopper-v5", cells)
     text = (tmp_path / "sample_efficiency_Hopper-v5.md").read_text()
     assert "| droq | 3 | 1000 ± 0 | 3000 ± 0 | 2 ± 0 |" in text
