@@ -1,0 +1,94 @@
+"""The card of the RLIF study: every method's score beside the paper's, and how often it was taken over at the end.
+
+Knows: finished cells. Does not know: how they came about.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from robot_rl.data.atomic import write_whole
+from robot_rl.zoo.benchmarks._study import Cell, standard_error  # pyright: ignore[reportMissingImports]  # found by zoo
+
+METHODS = ("rlif_value", "rlif_random", "hg_dagger_value", "hg_dagger_random", "dagger", "bc")
+PAPER: dict[str, dict[int, tuple[str, ...]]] = {
+    "Hopper-v5": {
+        110: ("109.0", "106.5", "53.6", "112.7", "57.9", ""),
+        70: ("99.7", "75.6", "44.8", "69.7", "20.5", ""),
+        20: ("102.9", "19.1", "11.9", "19.7", "12.4", ""),
+    },
+    "Walker2d-v5": {
+        110: ("109.2", "93.8", "80.3", "86.9", "70.6", ""),
+        40: ("108.4", "103.9", "40.7", "42.7", "38.7", ""),
+        15: ("108.0", "75.1", "25.2", "24.4", "19.5", ""),
+    },
+}
+"""Table 1 by task and level of the expert, in the order of ``METHODS``; of BC it has averages: 44.5 and 64.8."""
+
+
+def summary(cells: Sequence[Cell]) -> dict[tuple[str, int, str], tuple[float, float]]:
+    """Return mean score and standard error over seeds by task, level and method."""
+    found: dict[tuple[str, int, str], tuple[float, float]] = {}
+    for key in dict.fromkeys((c["task"], c["level"], c["method"]) for c in cells):
+        x = [c["score"] for c in cells if (c["task"], c["level"], c["method"]) == key]
+        found[key] = float(np.mean(x)), standard_error(x)
+    return found
+
+
+def write_card(folder: Path, cells: Sequence[Cell]) -> None:
+    """Write ``rlif.md`` and ``rlif.json`` into ``folder``."""
+    lines = [*_head(cells), "", *_scores(cells), "", *_take_overs(cells)]
+    write_whole(folder / "rlif.md", "\n".join(lines) + "\n")
+    write_whole(folder / "rlif.json", json.dumps(cells) + "\n")
+
+
+def _head(cells: Sequence[Cell]) -> list[str]:
+    first, seeds = cells[0], 1 + max(cell["seed"] for cell in cells)
+    told = " ".join(
+        f"{name}={round(first[name] / first['share'])}" for name in ("steps", "expert_steps", "stage_steps")
+    )
+    told += "".join(f" {name}={int(first[name])}" for name in ("updates", "width", "critics", "hindsight"))
+    by_task = {cell["task"]: cell for cell in cells}
+    discounts = ", ".join(f"{cell['discount']:g} ({task})" for task, cell in by_task.items())
+    return [
+        "# RLIF, HG-DAgger, DAgger and BC given the same interventions",
+        "",
+        f"`robot-rl bench rlif {told} seeds={seeds}` · normalised scores (of the Panda, % of episodes solved), mean ± "
+        f"standard error over seeds, {first['episodes']} deterministic episodes each. Paper: Luo et al. 2024, table 1, "
+        "other bodies, up to a million steps: compare the direction. The Panda gets a fifth of all steps.",
+        "",
+        "Ours, not the paper's: the sizes in the command; "
+        + ("the judge sees what the policy did (hindsight); " if first["hindsight"] else "")
+        + f"values are discounted by {discounts}, not 0.99; the temperature begins at {first['temperature']:g}, not 1; "
+        "a step that ends an episode for good is worth -1 / (1 - discount), whoever takes it, so that no fall is a way "
+        "out; the margin is additive.",
+    ]
+
+
+def _scores(cells: Sequence[Cell]) -> list[str]:
+    means, head = summary(cells), "| task | judge, expert | | " + " | ".join(METHODS) + " |"
+    lines = [head, "|---|---|---|" + "---|" * len(METHODS)]
+    for task, level in dict.fromkeys((cell["task"], cell["level"]) for cell in cells):
+        known = next(c for c in cells if (c["task"], c["level"]) == (task, level))
+        ours = [means.get((task, level, method)) for method in METHODS]
+        texts = ["" if x is None else f"{x[0]:.1f} ± {x[1]:.1f}" for x in ours]
+        scores = f"{known['judge_score']:.0f}, {known['expert_score']:.0f}"
+        lines.append(f"| {task} | {scores} | here | {' | '.join(texts)} |")
+        near = min(PAPER.get(task, {}), key=lambda at: abs(at - level), default=None)
+        if near is not None:
+            lines.append(f"| | {near} | paper | {' | '.join(PAPER[task][near])} |")
+    return lines
+
+
+def _take_overs(cells: Sequence[Cell]) -> list[str]:
+    lines = ["| task | expert | method | steps that the expert drives at the end | take-overs per own step |"]
+    lines.append("|---|---|---|---|---|")
+    for task, level, method in dict.fromkeys((c["task"], c["level"], c["method"]) for c in cells if "duty" in c):
+        part = [c for c in cells if (c["task"], c["level"], c["method"]) == (task, level, method)]
+        duty, onsets = (float(np.mean([c[name] for c in part])) for name in ("duty", "onsets"))
+        lines.append(f"| {task} | {part[0]['expert_score']:.0f} | {method} | {duty:.0%} | {onsets:.2f} |")
+    return lines
