@@ -1,12 +1,17 @@
-"""What the studies that train share: runs that are kept, one thread, means over seeds.
+"""What studies that train share: runs that are kept, done by as many processes as are started, and means over seeds.
 
-Knows: files, numbers. Does not know: what is trained.
+The same command in several terminals shares the work: a run belongs to the process that holds its lock, which dies with
+it.
+
+Knows: files, locks, numbers. Does not know: what is trained.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
+import time
 from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +25,12 @@ from robot_rl.data.atomic import write_whole
 Cell = dict[str, Any]
 """What one run of a study came to."""
 K = TypeVar("K", bound=Hashable)
+LOOK_AGAIN_S = 5.0
+"""Between looks at what another process is at, when nothing else is left."""
+
+
+class BusyError(RuntimeError):
+    """Another process is at this run, or at one that it goes on from."""
 
 
 @contextmanager
@@ -40,12 +51,56 @@ def kept(path: Path, train: Callable[[Path], Cell], *, clean: bool = True) -> Ce
         path: Where a finished run is; one that is there is not run again.
         train: Trains in the given folder.
         clean: Whether the folder goes when the run is over.
+
+    Raises:
+        BusyError: Another process is at it.
     """
     if not path.is_file():
-        write_whole(path, json.dumps(train(path.with_suffix(""))))
-        if clean:
-            shutil.rmtree(path.with_suffix(""))
+        with alone(path):
+            if not path.is_file():
+                write_whole(path, json.dumps(train(path.with_suffix(""))))
+                if clean:
+                    shutil.rmtree(path.with_suffix(""))
     return json.loads(path.read_text())
+
+
+@contextmanager
+def alone(path: Path) -> Generator[None, None, None]:
+    """Hold what becomes ``path``, as long as this process lives.
+
+    Raises:
+        BusyError: Another process holds it.
+    """
+    lock = path.with_name(path.name + ".lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(f"another process is at {path}") from None
+        yield
+        lock.unlink()
+
+
+def shared(jobs: Sequence[Callable[[], Cell]], done: Callable[[list[Cell]], None]) -> list[Cell]:
+    """Do jobs in order, but leave those that another process is at for later; return their cells in the same order.
+
+    Args:
+        jobs: Each does one run, or raises ``BusyError``.
+        done: Told after each job all cells so far, in the order of the jobs.
+    """
+    found: dict[int, Cell] = {}
+    while len(found) < len(jobs):
+        before = len(found)
+        for at in (at for at in range(len(jobs)) if at not in found):
+            try:
+                found[at] = jobs[at]()
+            except BusyError:
+                continue
+            done([found[i] for i in sorted(found)])
+        if len(found) == before:
+            time.sleep(LOOK_AGAIN_S)
+    return [found[at] for at in range(len(jobs))]
 
 
 def curve(episodes: Sequence[tuple[int, int, float]], steps: int, parts: int) -> list[tuple[int, float]]:

@@ -17,6 +17,8 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,7 +33,7 @@ from robot_rl.learn.figures import as_svg
 from robot_rl.learn.metrics import METRICS_FILE, read_metrics
 from robot_rl.sim.env import Env, make_env
 from robot_rl.sim.task import Range, Task
-from robot_rl.zoo.benchmarks._study import Cell, kept, one_thread, standard_error  # pyright: ignore[reportMissingImports]  # found by zoo
+from robot_rl.zoo.benchmarks._study import Cell, kept, one_thread, shared, standard_error  # pyright: ignore[reportMissingImports]  # found by zoo
 
 VARIANTS = {"aprl": "go2_aprl", "restricted": "go2_aprl_restricted", "unrestricted": "go2_aprl_unrestricted"}
 """Recipes."""
@@ -70,7 +72,7 @@ def run(
     steps: int = 40_000, more: int = 10_000, updates: int = 20, width: int = 256, out: str = "runs/aprl",
     go_on: Sequence[str] = ("aprl",), card: str = "",
 ) -> dict[str, Any]:  # fmt: skip
-    """Train every variant with every seed, then some of them on after every change, on one thread; write the card.
+    """Train every variant with every seed, then some of them on after every change; write the card.
 
     Args:
         variants: Keys of ``VARIANTS``.
@@ -84,13 +86,11 @@ def run(
         out: Where runs are kept.
         card: Folder for ``aprl.{md,svg,json}``; empty is ``out``.
     """
-    scale, cells = Scale(steps, more, updates, width), list[Cell]()
+    scale = Scale(steps, more, updates, width)
+    runs = product(("", *(changes if more else ())), range(seeds), variants)
+    jobs = [partial(_kept, Path(out), v, seed, c, scale) for c, seed, v in runs if not c or v in go_on]
     with one_thread():
-        for change in ("", *(changes if more else ())):
-            for seed in range(seeds):
-                for variant in (v for v in variants if not change or v in go_on):
-                    cells.append(_kept(Path(out), variant, seed, change, scale))
-                    write_card(Path(card or out), cells)
+        cells = shared(jobs, partial(write_card, Path(card or out)))
     found = summary(cells)
     value = found[variants[0], ""]["speed"][0]
     floor = max((found[v, ""]["speed"][0] for v in variants[1:]), default=0.0)
@@ -131,7 +131,10 @@ def world(variant: str, change: str) -> Task:
 def _kept(out: Path, variant: str, seed: int, change: str, scale: Scale) -> Cell:
     base = f"{variant}_seed{seed}_{scale.steps}_{scale.updates}_{scale.width}"
     path = out / (f"{base}_{change}_{scale.more}.json" if change else f"{base}.json")
-    start = checkpoint.latest(out / base / "checkpoints") if change else None
+    start = None
+    if change:
+        _kept(out, variant, seed, "", scale)  # another process may be at it
+        start = checkpoint.latest(out / base / "checkpoints")
     cell = kept(path, lambda folder: _train(folder, variant, seed, change, scale, start), clean=False)
     _log.warning("%s %s seed %d: %.2f m/s, %d falls", variant, change, seed, cell["speed"], cell["falls"])
     return cell

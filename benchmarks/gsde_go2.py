@@ -20,6 +20,8 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,7 +36,7 @@ from robot_rl.learn.rlpd import Config
 from robot_rl.learn.rlpd_loop import train
 from robot_rl.learn.watched import Watched, evaluate
 from robot_rl.sim.env import make_env
-from robot_rl.zoo.benchmarks._study import Cell, curve, kept, one_thread  # pyright: ignore[reportMissingImports]  # found by zoo
+from robot_rl.zoo.benchmarks._study import Cell, curve, kept, one_thread, shared  # pyright: ignore[reportMissingImports]  # found by zoo
 from robot_rl.zoo.benchmarks.gsde_locomotion import summary  # pyright: ignore[reportMissingImports]  # found by zoo
 
 NOISES = ("gaussian", "gsde")
@@ -46,7 +48,7 @@ _log = logging.getLogger(__name__)
 def run(
     *, seeds: int = 3, steps: int = 40_000, interval: int = 8, out: str = "runs/gsde_go2", card: str = ""
 ) -> dict[str, Any]:
-    """Train both noises with every seed, one after the other on one thread, and write the card.
+    """Train both noises with every seed, each run on one thread, and write the card.
 
     Args:
         seeds: Runs per noise, seeds 0, 1, ...
@@ -55,12 +57,9 @@ def run(
         out: Where finished runs are kept.
         card: Folder for ``gsde_go2.{md,svg,json}``; empty is ``out``.
     """
-    cells: list[Cell] = []
+    jobs = [partial(_kept, Path(out), n, seed, steps, interval) for seed, n in product(range(seeds), NOISES)]
     with one_thread():
-        for seed in range(seeds):
-            for noise in NOISES:
-                cells.append(_kept(Path(out), noise, seed, steps, interval))
-                write_card(Path(card or out), cells)
+        cells = shared(jobs, partial(write_card, Path(card or out)))
     gaussian, gsde = (summary(cells)[recipe().task, noise] for noise in NOISES)
     dear, cheap = (float(np.mean([pair[noise][1] for pair in at_equal_return(cells)])) for noise in NOISES)
     return {

@@ -20,6 +20,8 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,7 +37,7 @@ from robot_rl.learn.reward_scale import ScaledRewards
 from robot_rl.learn.watched import Watched, evaluate
 from robot_rl.sim.gym import GymWorld
 from robot_rl.sim.gym_batch import make_gym_world
-from robot_rl.zoo.benchmarks._study import Cell, curve, kept, one_thread, over_seeds  # pyright: ignore[reportMissingImports]  # found by zoo
+from robot_rl.zoo.benchmarks._study import Cell, curve, kept, one_thread, over_seeds, shared  # pyright: ignore[reportMissingImports]  # found by zoo
 
 NOISES = ("gaussian", "gsde")
 PAPER = {
@@ -64,7 +66,7 @@ def run(
     *, tasks: Sequence[str] = ("Hopper-v5", "Ant-v5"), settings: str = "same", seeds: int = 3, steps: int = 2_000_000,
     out: str = "runs/gsde_locomotion", card: str = "",
 ) -> dict[str, Any]:  # fmt: skip
-    """Train every task with both noises and every seed, one after the other on one thread, and write the card.
+    """Train every task with both noises and every seed, each run on one thread, and write the card.
 
     Args:
         tasks: Registered environments.
@@ -76,13 +78,10 @@ def run(
     """
     if settings not in ("same", "paper"):
         raise ValueError(f"no settings {settings!r}; the choices are ('same', 'paper')")
-    cells: list[Cell] = []
+    runs = product(tasks, range(seeds), NOISES)
+    jobs = [partial(_kept, Path(out), task, noise, seed, steps, settings) for task, seed, noise in runs]
     with one_thread():
-        for task in tasks:
-            for seed in range(seeds):
-                for noise in NOISES:
-                    cells.append(_kept(Path(out), task, noise, seed, steps, settings))
-                    write_card(Path(card or out), cells)
+        cells = shared(jobs, partial(write_card, Path(card or out)))
     means = summary(cells)
     ratios = {task: means[task, "gsde"]["return"] / means[task, "gaussian"]["return"] for task in tasks}
     said = ", ".join(f"{t} {n}: {m['return']:.0f} / {m['continuity']:.2f}" for (t, n), m in means.items())

@@ -20,6 +20,8 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,7 +34,7 @@ from robot_rl.learn.rlpd import Config
 from robot_rl.learn.rlpd_loop import train
 from robot_rl.learn.watched import Watched, evaluate
 from robot_rl.sim.gym import GymWorld
-from robot_rl.zoo.benchmarks._study import Cell, kept, one_thread, over_seeds  # pyright: ignore[reportMissingImports]  # found by zoo
+from robot_rl.zoo.benchmarks._study import Cell, kept, one_thread, over_seeds, shared  # pyright: ignore[reportMissingImports]  # found by zoo
 
 ENV = "MountainCarContinuous-v0"
 UNSTRUCTURED = 0
@@ -51,7 +53,7 @@ def run(
     *, intervals: Sequence[int] = (UNSTRUCTURED, 8, 64, 16, 32), seeds: int = 3, steps: int = 50_000,
     out: str = "runs/gsde_mountaincar", card: str = "",
 ) -> dict[str, Any]:  # fmt: skip
-    """Train every interval with every seed, one after the other on one thread, and write the card.
+    """Train every interval with every seed, each run on one thread, and write the card.
 
     Args:
         intervals: Control steps between draws; 0 is unstructured noise.
@@ -60,12 +62,9 @@ def run(
         out: Where finished runs are kept.
         card: Folder for ``gsde_mountaincar.{md,svg,json}``; empty is ``out``.
     """
-    cells: list[Cell] = []
+    jobs = [partial(_kept, Path(out), n, seed, steps) for seed, n in product(range(seeds), intervals)]
     with one_thread():
-        for seed in range(seeds):
-            for n in intervals:
-                cells.append(_kept(Path(out), n, seed, steps))
-                write_card(Path(card or out), cells)
+        cells = shared(jobs, partial(write_card, Path(card or out)))
     means = by_interval(cells)
     n = 8 if 8 in means else intervals[0]
     found = means[n]

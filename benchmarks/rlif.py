@@ -20,6 +20,8 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,7 +42,7 @@ from robot_rl.learn.watched import evaluate
 from robot_rl.sim.env import make_env
 from robot_rl.sim.gym_batch import make_gym_world
 from robot_rl.zoo.benchmarks._rlif_card import METHODS, summary, write_card  # pyright: ignore[reportMissingImports]  # found by zoo
-from robot_rl.zoo.benchmarks._study import Cell, kept, one_thread  # pyright: ignore[reportMissingImports]  # found by zoo
+from robot_rl.zoo.benchmarks._study import Cell, alone, kept, one_thread, shared  # pyright: ignore[reportMissingImports]  # found by zoo
 
 SCALE = {"Hopper-v5": (-20.27, 3234.3), "Walker2d-v5": (1.63, 4592.3)}
 """Returns that score 0 and 100: D4RL's random and expert (Fu et al. 2020, arXiv 2004.07219)."""
@@ -98,7 +100,7 @@ def run(
     stage_steps: int = 10_000, updates: int = 2, width: int = 256, critics: int = 10, hindsight: int = 1,
     out: str = "runs/rlif", card: str = "",
 ) -> dict[str, Any]:  # fmt: skip
-    """Train experts, then every method with every seed, one after the other on one thread, and write the card.
+    """Train experts, then every method with every seed, each run on one thread, and write the card.
 
     Args:
         tasks: Keys of ``ALPHA``.
@@ -117,16 +119,10 @@ def run(
         card: Folder for ``rlif.{md,json}``; empty is ``out``.
     """
     whole = Scale(steps, expert_steps, stage_steps, updates, width, critics, bool(hindsight))
-    cells: list[Cell] = []
+    runs = product(tasks, levels, range(seeds), methods)
+    jobs = [partial(_kept, Path(out), task, level, method, seed, whole.of(task)) for task, level, seed, method in runs]
     with one_thread():
-        for task in tasks:
-            scale = whole.of(task)
-            stages = train_expert(Path(out) / f"expert_{task}_{scale.networks}", task, scale)
-            for level in levels:
-                for seed in range(seeds):
-                    for method in methods:
-                        cells.append(_kept(Path(out), stages, task, level, method, seed, scale))
-                        write_card(Path(card or out), cells)
+        cells = shared(jobs, partial(write_card, Path(card or out)))
     means = summary(cells)
     best = {key[2]: mean for key, (mean, _) in means.items() if key[:2] == (tasks[0], levels[-1])}
     floor = max((mean for method, mean in best.items() if not method.startswith("rlif")), default=0.0)
@@ -172,7 +168,19 @@ def learner(scale: Scale) -> rlpd.Config:
 
 def train_expert(folder: Path, task: str, scale: Scale) -> list[Path]:
     """Train RLPD on the task's own reward and return its stages, each with its score; goes on where it was killed."""
-    made = sorted((folder / "stages").glob("*.npz"))
+    made = _stages(folder)
+    if len(made) < scale.expert_steps // scale.stage_steps:
+        with alone(folder / "stages"):
+            made = _trained(folder, task, scale)
+    return made
+
+
+def _stages(folder: Path) -> list[Path]:
+    return sorted((folder / "stages").glob("*.npz"))
+
+
+def _trained(folder: Path, task: str, scale: Scale) -> list[Path]:
+    made = _stages(folder)
     for steps in range((len(made) + 1) * scale.stage_steps, scale.expert_steps + 1, scale.stage_steps):
         cfg = replace(learner(scale), total_steps=steps, start_steps=2_000, seed=100)
         resume = checkpoint.latest(folder / "run" / "checkpoints") is not None
@@ -215,9 +223,13 @@ def _mean_value(task: str, judge: Agent) -> float:
 # -- cells -------------------------------------------------------------------------------------------------------------
 
 
-def _kept(out: Path, stages: Sequence[Path], task: str, level: int, method: str, seed: int, scale: Scale) -> Cell:
+def _kept(out: Path, task: str, level: int, method: str, seed: int, scale: Scale) -> Cell:
     how = "hind" if scale.hindsight else "fore"
     path = out / f"{task}_{level}_{method}_seed{seed}_{scale.steps}_{scale.networks}_{how}.json"
+    stages = train_expert(out / f"expert_{task}_{scale.networks}", task, scale)
+    if method == "bc":
+        with alone(path.with_name(path.name.replace("_bc_", "_rlif_value_"))):  # which another process may be at
+            pass
     cell = kept(path, lambda folder: _train(folder, stages, task, level, method, seed, scale), clean=False)
     _log.warning("%s %d %s seed %d: score %.1f", task, level, method, seed, cell["score"])
     return cell

@@ -15,6 +15,8 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,7 +31,7 @@ from robot_rl.learn.rlpd import Config
 from robot_rl.learn.rlpd_loop import train
 from robot_rl.learn.watched import evaluate
 from robot_rl.sim.gym_batch import make_gym_world
-from robot_rl.zoo.benchmarks._study import Cell, one_thread  # pyright: ignore[reportMissingImports]  # found by zoo
+from robot_rl.zoo.benchmarks._study import Cell, alone, one_thread, shared  # pyright: ignore[reportMissingImports]  # found by zoo
 
 EPISODES, EVAL_SEED = 10, 10_000
 CURVE = "curve.json"
@@ -58,7 +60,7 @@ def run(
     *, task: str = "Hopper-v5", method: str | Sequence[str] = "droq", seeds: int = 3, steps: int = 50_000,
     evaluate_every: int = 5_000, start_steps: int = 5_000, out: str = "runs/sample_efficiency", card: str = "",
 ) -> dict[str, Any]:  # fmt: skip
-    """Train one or more methods with every seed, one after the other on one thread, and write the card.
+    """Train one or more methods with every seed, each run on one thread, and write the card.
 
     Args:
         task: A registered environment.
@@ -78,11 +80,12 @@ def run(
         raise ValueError(f"no method {unknown[0]!r}; the choices are {tuple(METHODS)}")
     if steps % evaluate_every:
         raise ValueError(f"steps is {steps}; it must be a multiple of evaluate_every = {evaluate_every}")
+    jobs = [
+        partial(_kept, Path(out), task, name, seed, steps, evaluate_every, start_steps)
+        for seed, name in product(range(seeds), methods)
+    ]
     with one_thread():
-        for seed in range(seeds):
-            for name in methods:
-                _kept(Path(out), task, name, seed, steps, evaluate_every, start_steps)
-                write_card(Path(card or out), task, _finished(Path(out), task, steps))
+        shared(jobs, lambda _: write_card(Path(card or out), task, _finished(Path(out), task, steps)))
     means = summary([c for c in _finished(Path(out), task, steps) if c["method"] in methods and c["seed"] < seeds])
     said = ", ".join(f"{name} {m['last']:.0f} ± {m['last_sd']:.0f}" for name, m in means.items())
     first = methods[0]
@@ -117,9 +120,14 @@ def summary(cells: Sequence[Cell]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _kept(out: Path, task: str, method: str, seed: int, steps: int, every: int, start_steps: int) -> None:
+def _kept(out: Path, task: str, method: str, seed: int, steps: int, every: int, start_steps: int) -> Cell:
     """Run what is missing of one run, stage by stage."""
     folder = out / f"{task}_{method}_seed{seed}"
+    with alone(folder):
+        return _extended(folder, task, method, seed, steps, every, start_steps)
+
+
+def _extended(folder: Path, task: str, method: str, seed: int, steps: int, every: int, start_steps: int) -> Cell:
     cell: Cell = {"task": task, "method": method, "seed": seed, "start_steps": start_steps, "curve": []}
     if (part := folder / CURVE).is_file():
         cell = json.loads(part.read_text())
@@ -134,6 +142,7 @@ def _kept(out: Path, task: str, method: str, seed: int, steps: int, every: int, 
         cell["curve"].append([at, float(np.mean(returns)), float(np.std(returns)), took])
         write_whole(part, json.dumps(cell))
         _log.warning("%s %s seed %d: return %.0f at %d", task, method, seed, cell["curve"][-1][1], at)
+    return cell
 
 
 def _reached(cell: Cell) -> int:
