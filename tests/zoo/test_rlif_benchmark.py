@@ -40,7 +40,7 @@ def test_every_method_runs_on_the_panda_and_is_not_run_twice(study: Any, tmp_pat
     assert f"| panda_reach | {cells[0]['judge_score']:.0f}, {cells[0]['expert_score']:.0f} | here |" in text
     assert "| rlif_random |" in text.partition("take-overs per own step")[2]
     assert "steps=5000 expert_steps=1000 stage_steps=500 updates=1 width=8 critics=2 hindsight=1 seeds=1" in text
-    path = next(out.glob("panda_reach_20_rlif_value_*.json"))
+    path = next(out.glob("panda_reach_60_rlif_value_*.json"))
     path.write_text(json.dumps(cells[0] | {"score": 77.0}))  # a second training would not say 77
     assert study.run(**SMALL, tasks=("panda_reach",), methods=("rlif_value",), out=str(out))["value"] == 77.0
     with pytest.raises(ValueError, match="run rlif_value first"):
