@@ -80,7 +80,7 @@ def run(
         seeds: Runs per variant, seeds 0, 1, ...
         steps: Environment steps of a run from nothing.
         more: Further ones on a changed robot; 0 leaves the changes out.
-        go_on: Variants that train on after the changes.
+        go_on: Of ``VARIANTS``, those that train on after the changes.
         updates: Critic updates per environment step.
         width: Of the two hidden layers of every network.
         out: Where runs are kept.

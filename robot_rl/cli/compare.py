@@ -17,9 +17,10 @@ import tyro
 
 from robot_rl import zoo
 from robot_rl.cli import train
-from robot_rl.cli.learning import find_teacher, sees_privileged
+from robot_rl.cli.learning import RUN_FILE, find_teacher, read_about, sees_privileged
 from robot_rl.cli.main import INTERRUPTED
 from robot_rl.cli.measured import cards, curves
+from robot_rl.sim.display import choose_gl
 from robot_rl.sim.evaluation import evaluate
 
 
@@ -44,7 +45,8 @@ class Args:
     total_steps: int | None = None
     """Environment steps of each training; the recipe's own by default."""
     out: Path = Path("runs/compare")
-    """Folder of the result and, under <recipe>/seed<n>, of the runs; a run that is there is reused or resumed."""
+    """Folder of the result and, under <recipe>/seed<n>, of the runs; a run that is there is reused or resumed, one of
+    other --total-steps refused."""
     threads: int = 0
     """Physics threads of the evaluation, 0 is one per CPU."""
     progress: bool = True
@@ -57,12 +59,13 @@ def run(args: Args) -> int:
         raise ValueError(f"recipes are {list(args.recipes)} and seeds {list(args.seeds)}; at least one of each")
     recipes = {name: zoo.load("policies", f"recipes/{name}").recipe() for name in args.recipes}
     task = args.task or recipes[args.recipes[-1]].task
-    zoo.load("sim", f"tasks/{task}")  # a wrong name fails before hours of training
+    check_robots(recipes, task)  # what is wrong fails before hours of training
     ready = parse_use(args.use, args.recipes, args.seeds)
     for name, recipe in recipes.items():
         folders = [args.out / name / f"seed{seed}" for seed in args.seeds if (name, seed) not in ready]
         for out in folders:
             check_trains(name, recipe, out)
+            check_steps(recipe.config.total_steps if args.total_steps is None else args.total_steps, out)
     rows: list[dict[str, Any]] = []
     runs: dict[str, list[curves.Curves]] = {recipe: [] for recipe in args.recipes}
     for seed in args.seeds:
@@ -108,6 +111,29 @@ def parse_use(words: tuple[str, ...], recipes: tuple[str, ...], seeds: tuple[int
             raise FileNotFoundError(f"--use {word!r}: there is no file {path}")
         found[recipe, int(seed)] = path
     return found
+
+
+def check_robots(recipes: dict[str, Any], task: str) -> None:
+    """Raise ValueError where a recipe's robot is not that of ``task``; choose a GL where a policy sees pictures."""
+    robot = zoo.load("sim", f"tasks/{task}").task().robot
+    tasks = {name: zoo.load("sim", f"tasks/{recipe.task}").task() for name, recipe in recipes.items()}
+    for name, own in tasks.items():
+        if own.robot != robot:
+            raise ValueError(f"recipe {name!r} is for robot {own.robot!r}; the task {task!r} for {robot!r}")
+    if any(own.cameras for own in tasks.values()):
+        choose_gl()
+
+
+def check_steps(wanted: int, out: Path) -> None:
+    """Raise ValueError where the policy in ``out`` was trained for another number of steps than ``wanted``."""
+    if not ((out / train.POLICY_FILE).is_file() and (out / RUN_FILE).is_file()):
+        return
+    had = read_about(out)["config"].get("total_steps", wanted)
+    if had != wanted:
+        raise ValueError(
+            f"{out} holds a run of {had} total steps, not of {wanted}: ask for --total-steps {had}, choose another "
+            "--out, or delete that run"
+        )
 
 
 def check_trains(name: str, recipe: Any, out: Path) -> None:

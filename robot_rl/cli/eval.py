@@ -20,9 +20,12 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from robot_rl import zoo
 from robot_rl.cli.measured import pages, tables
 from robot_rl.cli.measured.elsewhere import find_pythons, run_with
+from robot_rl.contract.golden import read_bundle
 from robot_rl.sim.backends import check_installed
+from robot_rl.sim.display import choose_gl
 from robot_rl.sim.episode_file import write_episodes
 from robot_rl.sim.evaluation import evaluate
 from robot_rl.sim.gate import Limits, compare
@@ -85,10 +88,13 @@ def run(args: Args) -> int:
     backends = tuple(name.strip() for name in args.physics.split(","))
     if args.save is not None and (args.robust or len(backends) > 1):
         raise ValueError("--save is for the episodes of one backend; leave --robust and further backends away")
+    if args.html is not None and not args.robust:
+        raise ValueError("--html is the page of --robust; add --robust")
+    path = zoo.find_policy(args.policy)
+    if path.is_file() and read_bundle(path).contract.images:
+        choose_gl()  # before MuJoCo is imported, whether or not the task is one with cameras
     if args.robust:
         return _robust(args, backends)
-    if args.html is not None:
-        raise ValueError("--html is the page of --robust; add --robust")
     return _one(args, backends[0]) if len(backends) == 1 else _gate(args, backends)
 
 

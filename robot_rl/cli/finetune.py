@@ -9,6 +9,7 @@ Does not know: how learning works (``learn.learner``), how the robot takes a pol
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import os
 import signal
@@ -24,6 +25,7 @@ import tyro
 
 from robot_rl import zoo
 from robot_rl.contract.golden import Bundle, read_bundle
+from robot_rl.data.atomic import write_whole
 from robot_rl.data.follow import EpisodeReader, Rows
 from robot_rl.hardware.robot import Robot, load_robot
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from robot_rl.learn.learner import FineTuning, Offer, Progress
     from robot_rl.sim.task import Task
 
+JOB_FILE = "job.json"
 _FIRST_ROWS = 20
 
 
@@ -89,6 +92,8 @@ def run(args: Args) -> int:
     bundle = read_bundle(args.policy)
     task: Task = zoo.load("sim", f"tasks/{tuning.task}").task()
     _check(bundle, task, args.policy)
+    out = args.out or args.inbox / "run"
+    _check_goes_on(out, tuning.reward)
     robot = load_robot(bundle.contract.robot)
     stop = _Stop()
     rows = first_rows(args.episodes, bundle, stop=stop)
@@ -100,10 +105,11 @@ def run(args: Args) -> int:
     with _Announcer(args, robot) as announcer:
         job = learner.Job(
             released=args.policy, robot=robot, episodes=args.episodes, inbox=args.inbox,
-            out=args.out or args.inbox / "run", reward=_reward(tuning, task, bundle, robot), recipe=args.recipe,
+            out=out, reward=_reward(tuning, task, bundle, robot), recipe=args.recipe,
             features=features, num_features=features(rows).shape[1], prior=args.prior, announce=announcer.offer,
             critics=_critics(args, tuning, bundle),
         )  # fmt: skip
+        write_whole(out / JOB_FILE, json.dumps({"reward": tuning.reward}))
         end = learner.learn(job, tuning.config, stop=stop, watch=_watcher(args, tuning, announcer))
     print(
         f"{end.updates} updates from {end.transitions} transitions, {end.offers} policies in {args.inbox}",
@@ -165,16 +171,32 @@ def _critics(args: Args, tuning: FineTuning, bundle: Bundle) -> Path | None:
     """Return the checkpoint whose critics are taken over; raise ValueError where they value another reward."""
     if args.critics is None:
         return None
-    from robot_rl.cli.learning import find_checkpoint
+    from robot_rl.cli.learning import find_checkpoint, same
     from robot_rl.learn.warm_start import read_critics
 
     path = find_checkpoint(args.critics)[1]
     if bundle.contract.images:  # ``pupil_seeing`` reads all of it
         return path
     learnt = read_critics(path).reward
-    if learnt != tuning.reward:
+    if not same(learnt, tuning.reward):
         raise ValueError(f"{path} values the reward {learnt!r}; the recipe {args.recipe!r} has {tuning.reward!r}")
     return path
+
+
+def _check_goes_on(out: Path, reward: str) -> None:
+    """Raise ValueError where the job in ``out`` has learnt from another reward so far, which its replay keeps."""
+    from robot_rl.cli.learning import same
+    from robot_rl.learn import checkpoint
+
+    path = out / JOB_FILE
+    if checkpoint.latest(out / "checkpoints") is None or not path.is_file():
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))["reward"]
+    if not same(before, reward):
+        raise ValueError(
+            f"{out} holds a job of reward {before!r}, not of {reward!r}; repeat --reward {before}, "
+            "or choose another --out"
+        )
 
 
 def _check(bundle: Bundle, task: Task, policy: Path) -> None:

@@ -38,7 +38,11 @@ def make_guide(name: str, env: Env) -> Guide:
         return lambda obs: torch.from_numpy(expert(env.world.state))
     from robot_rl.runtime.policy import Policy
 
-    policy = Policy.load(zoo.find_policy(name), env.robot)
+    try:
+        path = zoo.find_policy(name)
+    except ValueError as error:
+        raise ValueError(f"no guide {name!r}: {error}; the experts are {zoo.names('sim', 'experts')}") from error
+    policy = Policy.load(path, env.robot)
     if policy.contract.fingerprint != env.contract.fingerprint:
         raise ValueError(
             f"guide {name} has contract {policy.contract.fingerprint[:12]}… (task {policy.contract.task!r}); the world "

@@ -18,6 +18,7 @@ import numpy as np
 import tyro
 
 from robot_rl import zoo
+from robot_rl.cli.main import INTERRUPTED
 from robot_rl.contract.spec import Contract
 from robot_rl.data.episodes import read_episodes
 from robot_rl.data.follow import Episode
@@ -40,10 +41,10 @@ class Args:
     store: Annotated[Path, tyro.conf.Positional]
     """Episodes that robot-rl run recorded."""
     out: Path
-    """The .npz file to write."""
+    """The .npz file to write; one that is there stays, robot-rl judge reads several."""
     by: Literal["ranges", "operator", "task", "keys"] = "ranges"
     """ranges: as --success says; operator: the last frames of episodes labelled while they were recorded; task: by the
-    task's success term; keys: s, f or nothing for each frame."""
+    task's success term; keys: s, f or nothing for each frame, Ctrl-C keeps what was answered."""
     success: tuple[str, ...] = ()
     """ranges: EPISODE:FIRST-LAST, rows counted from 0; what is not named is a failure."""
     last: int = 3
@@ -60,18 +61,12 @@ class Args:
 
 
 def run(args: Args) -> int:
-    """Label, write the file and say what is in it."""
-    episodes = list(read_episodes(args.store))
-    if not episodes:
-        raise ValueError(f"no episodes in {args.store}")
-    if args.every < 1 or args.last < 1:
-        raise ValueError(f"every is {args.every} and last {args.last}; both are at least 1")
-    first = Contract.from_json(episodes[0].source.contract)
-    if any(episode.source.contract_sha256 != first.fingerprint for episode in episodes):
-        raise ValueError(f"{args.store} holds episodes of several contracts; label them apart")
-    task: Task = zoo.load("sim", f"tasks/{args.task or first.task}").task()
-    labels = _labels(args, episodes, task, first)
+    """Label, write the file and say what is in it; 130 where Ctrl-C ended the asking."""
+    episodes, first, task = _read(args)
+    labels, code = _labels(args, episodes, task, first)
     kept = [np.flatnonzero(label >= 0)[:: args.every] for label in labels]
+    if code and not any(map(len, kept)):
+        return code
     if not any(map(len, kept)):
         raise ValueError("no frame has a label; nothing was written")
     rows = [episode.rows[at] for episode, at in zip(episodes, kept, strict=True)]
@@ -82,20 +77,55 @@ def run(args: Args) -> int:
     save_labels(data, args.out)
     wins = int(success.sum())
     print(f"{args.out}: {len(success)} frames of {source}, {wins} successes, from {len(episodes)} episodes")
-    return 0
+    return code
 
 
-def _labels(args: Args, episodes: list[Episode], task: Task, contract: Contract) -> list[np.ndarray]:
-    """Return 1, 0 or -1 (left out) for every row of every episode."""
-    if args.by == "ranges":
-        return by_ranges(args.success, [len(episode.rows) for episode in episodes])
-    if args.success:
+def _read(args: Args) -> tuple[list[Episode], Contract, Task]:
+    """Return the episodes, their contract and the task that labels or draws them.
+
+    Raises:
+        ValueError: The arguments contradict each other, or the store or the task is none to label with.
+    """
+    if args.every < 1 or args.last < 1:
+        raise ValueError(f"every is {args.every} and last {args.last}; both are at least 1")
+    if args.out.exists():
+        raise ValueError(f"{args.out} exists; name another --out (robot-rl judge reads several files), or delete it")
+    if args.by == "ranges" and not args.success:
+        raise ValueError("--by ranges without --success would call every frame a failure; name EPISODE:FIRST-LAST")
+    if args.by != "ranges" and args.success:
         raise ValueError(f"--success names ranges; with --by {args.by} leave it away")
+    episodes = list(read_episodes(args.store))
+    if not episodes:
+        raise ValueError(f"no episodes in {args.store}")
+    first = Contract.from_json(episodes[0].source.contract)
+    if any(episode.source.contract_sha256 != first.fingerprint for episode in episodes):
+        raise ValueError(f"{args.store} holds episodes of several contracts; label them apart")
+    task: Task = zoo.load("sim", f"tasks/{args.task or first.task}").task()
+    if task.robot != first.robot:
+        raise ValueError(
+            f"task {task.name!r} is for robot {task.robot!r}; {args.store} was recorded on {first.robot!r}"
+        )
+    if task.objects and "object_pos_b" not in (episodes[0].rows.dtype.names or ()):
+        raise ValueError(f"task {task.name!r} has objects, which {args.store} (task {first.task!r}) did not record")
+    return episodes, first, task
+
+
+def _labels(args: Args, episodes: list[Episode], task: Task, contract: Contract) -> tuple[list[np.ndarray], int]:
+    """Return 1, 0 or -1 (left out) for every row of every episode, and the exit code."""
+    if args.by == "ranges":
+        return by_ranges(args.success, [len(episode.rows) for episode in episodes]), 0
     if args.by == "operator":
-        return [_by_operator(episode.rows, args.last) for episode in episodes]
+        return [_by_operator(episode.rows, args.last) for episode in episodes], 0
     if args.by == "task":
-        return [_by_task(episode.rows, task, contract) for episode in episodes]
-    return [by_keys(episode.rows, i, args.every, sys.stdin) for i, episode in enumerate(episodes)]
+        return [_by_task(episode.rows, task, contract) for episode in episodes], 0
+    labels = [np.full(len(episode.rows), -1, np.int8) for episode in episodes]
+    try:
+        for i, episode in enumerate(episodes):
+            by_keys(labels[i], episode.rows, i, args.every, sys.stdin)
+    except KeyboardInterrupt:
+        print("\nstopped; keeping what was answered", file=sys.stderr)
+        return labels, INTERRUPTED
+    return labels, 0
 
 
 def by_ranges(ranges: tuple[str, ...], lengths: list[int]) -> list[np.ndarray]:
@@ -117,13 +147,11 @@ def by_ranges(ranges: tuple[str, ...], lengths: list[int]) -> list[np.ndarray]:
     return labels
 
 
-def by_keys(rows: np.ndarray, number: int, every: int, keys: TextIO) -> np.ndarray:
-    """Ask a person for each frame, one line each; the end of the input leaves the others out."""
-    labels = np.full(len(rows), -1, np.int8)
+def by_keys(labels: np.ndarray, rows: np.ndarray, number: int, every: int, keys: TextIO) -> None:
+    """Ask a person for each frame, one line each, and fill ``labels``; the end of the input leaves the others out."""
     print(f"episode {number}, {len(rows)} rows; s success, f failure, nothing leaves a frame out", file=sys.stderr)
     for i in range(0, len(rows), every):
         labels[i] = next(_answers(rows[i], i, keys), -1)
-    return labels
 
 
 def _answers(row: np.ndarray, i: int, keys: TextIO) -> Iterator[int]:

@@ -86,6 +86,8 @@ def learn(
         return load_learnt(find_checkpoint(out)[1])
     if isinstance(cfg, offline_online.Config):
         assert prior is not None, "IQL has data"
+        if resume and cfg.total_steps:
+            _leave_data(out)
         offline_online.train(cfg, world, prior, out, resume=resume, progress=progress)
         return load_learnt(find_checkpoint(out)[1])
     if isinstance(cfg, pixels.Config):
@@ -96,6 +98,20 @@ def learn(
         return _practise(recipe.task, cfg, out, resume=resume, progress=progress)
     assert teacher is not None, "a student has a teacher"
     return _learn_from(teacher, cfg, world, out, device=ranks.device, resume=resume, progress=progress)
+
+
+def _leave_data(out: Path) -> None:
+    """Where a run of IQL stayed with the data so far, make that the first of two stages, so that it goes online."""
+    from robot_rl.learn import checkpoint
+    from robot_rl.learn.metrics import METRICS_FILE
+    from robot_rl.learn.offline_online import OFFLINE
+
+    path = checkpoint.latest(out / "checkpoints")
+    if path is None or checkpoint.load(path).get("algorithm") != "iql":
+        return
+    (out / OFFLINE).mkdir(exist_ok=True)
+    for old in (*out.glob(METRICS_FILE), *out.glob("*tfevents*"), out / "checkpoints"):  # what is asked for, last
+        old.rename(out / OFFLINE / old.name)
 
 
 def _practise(task: str, cfg: practice.Config, out: Path, *, resume: bool, progress: bool) -> Learnt:
@@ -209,6 +225,37 @@ def find_teacher(recipe: Recipe, named: Path | None, out: Path) -> Path | None:
             "or name a run's folder or checkpoint with --teacher"
         )
     return find_checkpoint(runs[-1])[1]
+
+
+def check_goes_on(out: Path, name: str, recipe: Recipe, teacher: Path | None) -> None:
+    """Raise ValueError where the run in ``out`` was begun otherwise than it is to go on; it says what to repeat.
+
+    Args:
+        out: Folder of the run.
+        name: Of the recipe.
+        recipe: What is learnt, varied by the command line.
+        teacher: Who is named on the command line, if anybody.
+    """
+    before = read_about(out)
+    guide, reward = before.get("guide", ""), before.get("reward", "task")
+    begun = [
+        ("recipe", before.get("recipe", ""), name, ""),
+        ("task", before.get("task", ""), recipe.task, ""),
+        ("recover", before.get("recover", ""), recipe.recover, ""),
+        ("guide", guide, recipe.guide, f"repeat --guide {guide}, or " if guide else "leave --guide away, or "),
+        ("reward", reward, recipe.reward, f"repeat --reward {reward}, or "),
+    ]
+    taught = before.get("teacher") or ""
+    if teacher is not None and Path(taught).is_file():  # where it is gone, another may be named
+        begun.append(("teacher", taught, str(find_checkpoint(teacher)[1]), "leave --teacher away, or "))
+    for what, first, now, cure in begun:
+        if not same(first, now):
+            raise ValueError(f"{out} holds a run of {what} {first!r}, not of {now!r}; {cure}choose another --out")
+
+
+def same(one: str, other: str) -> bool:
+    """Return whether two names mean the same, which may be two paths of one file."""
+    return Path(one).resolve() == Path(other).resolve()
 
 
 def check_teacher(checkpoint: Path, task: Task) -> None:

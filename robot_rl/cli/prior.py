@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robot_rl.cli.learning import RUN_FILE, find_checkpoint, read_about
+from robot_rl.cli.learning import RUN_FILE, find_checkpoint, read_about, same
 from robot_rl.data.replay import Replay, transition_columns
 
 if TYPE_CHECKING:
@@ -40,20 +40,22 @@ class Gathered:
     """The same with pictures, for what learns from them."""
 
 
-def gather(recipe: Recipe, env: Env, more: Sequence[Path], out: Path) -> Gathered | None:
-    """Return what the recipe names and ``more``; what ``out`` holds of an earlier life comes first and alone.
+def gather(recipe: Recipe, env: Env, more: Sequence[Path], out: Path, *, resume: bool = False) -> Gathered | None:
+    """Return what the recipe names and ``more``; a run that is resumed goes on with what it has gathered.
 
     Args:
         recipe: What is learnt.
         env: The world; what is gathered has its observations.
         more: Runs with a replay, or stores of episodes.
         out: Folder of the run.
+        resume: Whether that run goes on; else what its folder holds is of another one, and is not looked at.
 
     Returns:
         None where nothing is named.
 
     Raises:
-        ValueError: The algorithm takes no prior data, IQL gets none, or a source has none or does not fit.
+        ValueError: The algorithm takes no prior data, IQL gets none, a source has none or does not fit, or the run has
+            learnt from others so far.
     """
     from robot_rl.learn.recipe import WITH_PRIOR, Prior
 
@@ -63,15 +65,15 @@ def gather(recipe: Recipe, env: Env, more: Sequence[Path], out: Path) -> Gathere
         return None
     if recipe.algorithm == "pixels":
         return _seen(recipe, env, more)
-    folder = out / PRIOR_FOLDER
-    if (folder / "replay.json").is_file():
-        return _kept(folder)
-    prior = recipe.prior or Prior()
-    parts: dict[str, dict[str, np.ndarray]] = {}
-    if prior.expert:
-        parts[f"{prior.demonstrations} demonstrations of {prior.expert}"] = _demonstrated(prior, recipe, env)
-    for source in dict.fromkeys([*map(Path, prior.sources), *more]):
-        parts[str(source)] = _of_run(source, env) if (source / RUN_FILE).is_file() else _of_store(source, env)
+    prior, folder = recipe.prior or Prior(), out / PRIOR_FOLDER
+    sources = dict.fromkeys([*map(Path, prior.sources), *more])
+    shown = f"{prior.demonstrations} demonstrations of {prior.expert}" if prior.expert else ""
+    if resume and (kept := _kept(out, [*filter(None, [shown]), *map(str, sources)], named=bool(more))):
+        return kept
+    parts = {shown: _demonstrated(prior, recipe, env)} if shown else {}
+    for source in sources:
+        of_run = (source / RUN_FILE).is_file()
+        parts[str(source)] = _of_run(source, env, recipe.reward) if of_run else _of_store(source, env)
     if not parts:
         if recipe.algorithm == "iql":
             raise ValueError("iql learns from data, and there is none: name a run or a store of episodes with --prior")
@@ -88,11 +90,23 @@ def _keep(parts: Mapping[str, Mapping[str, np.ndarray]], env: Env, folder: Path)
     return Gathered(replay, counts)
 
 
-def _kept(folder: Path) -> Gathered:
+def _kept(out: Path, names: Sequence[str], *, named: bool) -> Gathered | None:
+    """Return what the run in ``out`` has gathered; None where that is gone, or was nothing.
+
+    Raises:
+        ValueError: ``names`` of sources, some on the command line where ``named``, are not those of the run.
+    """
+    folder, sources = out / PRIOR_FOLDER, read_about(out).get("prior") or {}
+    here = (folder / "replay.json").is_file()
+    if (named or not (here and sources)) and set(names) != set(sources):
+        cure = "leave --prior away" if here or not sources else "name them with --prior"
+        raise ValueError(f"{out} learns from the prior data {list(sources)}, not from {list(names)}; {cure}")
+    if not sources or not here:
+        return None
     about = json.loads((folder / "replay.json").read_text(encoding="utf-8"))
     replay = Replay(about["capacity"], about["columns"])
     replay.load(folder)
-    return Gathered(replay, {str(folder): len(replay)})
+    return Gathered(replay, sources)
 
 
 def _columns(env: Env) -> dict[str, int]:
@@ -128,8 +142,12 @@ def _seen(recipe: Recipe, env: Env, more: Sequence[Path]) -> Gathered | None:
     return Gathered(shown.replay, {name: len(shown.replay)}, shown.pictures)
 
 
-def _of_run(folder: Path, env: Env) -> dict[str, np.ndarray]:
-    """Return all transitions that an earlier run still remembered, each environment's one after the other."""
+def _of_run(folder: Path, env: Env, reward: str) -> dict[str, np.ndarray]:
+    """Return all transitions that an earlier run still remembered, each environment's one after the other.
+
+    Raises:
+        ValueError: It keeps none, in another contract, or with another reward than ``reward``; a judge pays them anew.
+    """
     from robot_rl.learn import checkpoint
 
     about, path = read_about(folder), find_checkpoint(folder)[1]
@@ -138,6 +156,9 @@ def _of_run(folder: Path, env: Env) -> dict[str, np.ndarray]:
             f"prior run {folder} has contract {about['contract'][:12]}… (task {about['task']!r}); the recipe's world "
             f"has {env.contract.fingerprint[:12]}… (task {env.task.name!r})"
         )
+    paid = about.get("reward", "task")
+    if not reward.endswith(".onnx") and not same(paid, reward):
+        raise ValueError(f"prior run {folder} was paid by the reward {paid!r}; the recipe's is {reward!r}")
     stored: dict[str, Any] | None = checkpoint.load(path).get("replay")
     if stored is None:
         raise ValueError(f"prior run {folder} keeps no replay: {about['algorithm']!r} learns from what it forgets")

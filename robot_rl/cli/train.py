@@ -16,6 +16,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,13 +27,13 @@ from robot_rl.cli.guide import make_guide
 from robot_rl.cli.learning import (
     RUN_FILE,
     Learnt,
+    check_goes_on,
     check_senses,
     check_teacher,
     contract_of,
     find_teacher,
     learn,
     load_learnt,
-    read_about,
     sees_privileged,
 )
 from robot_rl.cli.main import INTERRUPTED
@@ -49,6 +50,16 @@ if TYPE_CHECKING:
 POLICY_FILE = "policy.onnx"
 GOLDEN_STEPS = 8
 _PARITY_STEPS = 4
+
+
+def _together(prior: tyro.conf.UseAppendAction[tuple[tuple[Path, ...], ...]] = ()) -> tuple[Path, ...]:
+    """Return the paths of every ``--prior``, which may be given several times.
+
+    Args:
+        prior: rlpd, iql: earlier experiments to learn from beside those of the recipe: runs with a replay, or stores of
+            episodes that robot-rl run recorded.
+    """
+    return tuple(chain.from_iterable(prior))
 
 
 @dataclass(frozen=True)
@@ -73,9 +84,8 @@ class Args:
     """none, augment, loss or both: what is learnt from mirror images; the recipe's own by default."""
     teacher: Path | None = None
     """Whom a student learns from: a run's folder or a checkpoint; the newest run of the recipe's teacher by default."""
-    prior: tuple[Path, ...] = ()
-    """rlpd, iql: earlier experiments to learn from beside those of the recipe: runs with a replay, or stores of
-    episodes that robot-rl run recorded."""
+    prior: Annotated[tuple[Path, ...], tyro.conf.arg(constructor=_together, name="")] = ()
+    """Earlier experiments to learn from beside those of the recipe."""
     guide: str | None = None
     """rlpd: who acts first in every episode and hands over sooner and sooner (Jump-Start), an expert of sim/experts or
     a policy; the recipe's own by default."""
@@ -111,7 +121,6 @@ def run(args: Args) -> int:
 
 
 def _train(args: Args, ranks: Ranks) -> int:
-    from robot_rl.learn.offline_online import newest
     from robot_rl.learn.on_device import OnDevice
     from robot_rl.sim.env import make_env
     from robot_rl.sim.recovery import attach
@@ -135,7 +144,7 @@ def _train(args: Args, ranks: Ranks) -> int:
     reflections = _reflections(recipe, env)
     if teacher is not None:
         check_teacher(teacher, task)
-    prior = gather(recipe, env, args.prior, out)
+    prior = gather(recipe, env, args.prior, out, resume=args.resume)
     about = _about(args, recipe, env, ranks) | {
         "teacher": str(teacher) if teacher else None, "prior": prior.sources if prior else None
     }  # fmt: skip
@@ -151,15 +160,23 @@ def _train(args: Args, ranks: Ranks) -> int:
                 guide=guide,
             )  # fmt: skip
     except KeyboardInterrupt:
-        path = newest(out)
-        if path is None:
-            raise
-        print(f"\nstopped; exporting {path}", file=sys.stderr)
-        agent, code = load_learnt(path), INTERRUPTED
+        agent, code = _learnt_so_far(out), INTERRUPTED
     if ranks.first:
         _write_up(agent, env, about, out)
     env.close()
     return code
+
+
+def _learnt_so_far(out: Path) -> Learnt:
+    """Return what a run that was stopped has kept; raise KeyboardInterrupt where that is nothing."""
+    from robot_rl.learn.offline_online import newest
+
+    path = newest(out)
+    if path is None:
+        print(f"\nstopped; no checkpoint yet in {out}, nothing kept", file=sys.stderr)
+        raise KeyboardInterrupt
+    print(f"\nstopped; exporting {path}", file=sys.stderr)
+    return load_learnt(path)
 
 
 @contextmanager
@@ -179,7 +196,7 @@ def _described(out: Path, about: dict[str, Any], ranks: Ranks) -> Generator[None
 
 def _write_up(agent: Learnt, env: Env, about: dict[str, Any], out: Path) -> None:
     """Write the policy, where a robot can run it, and the report."""
-    from robot_rl.learn.metrics import METRICS_FILE
+    from robot_rl.learn.metrics import METRICS_FILE, read_metrics
     from robot_rl.learn.offline_online import OFFLINE
     from robot_rl.learn.report import write_report
 
@@ -187,8 +204,10 @@ def _write_up(agent: Learnt, env: Env, about: dict[str, Any], out: Path) -> None
         print(f"no policy file: a teacher sees privileged terms; a student learns from it, --teacher {out}")
     else:
         print(f"policy: {export_agent(agent, env, about, out / POLICY_FILE)}", file=sys.stderr)
-    told = out if (out / METRICS_FILE).is_file() else out / OFFLINE
-    print(f"report: {write_report(told)}", file=sys.stderr)
+    metrics = [folder / METRICS_FILE for folder in (out, out / OFFLINE)]
+    told = [path.parent for path in metrics if path.is_file() and read_metrics(path)]
+    report = write_report(told[0]) if told else "none, for no iteration was finished"
+    print(f"report: {report}", file=sys.stderr)
 
 
 def _recipe(args: Args) -> Recipe:
@@ -246,14 +265,7 @@ def _check_folder(args: Args, recipe: Recipe, out: Path) -> None:
     if not args.resume and begun:
         raise ValueError(f"{out / 'checkpoints'} already holds checkpoints; --resume the run or choose another --out")
     if args.resume and (out / RUN_FILE).is_file():
-        before, now = read_about(out), {
-            "recipe": args.recipe, "task": recipe.task, "recover": recipe.recover, "guide": recipe.guide
-        }  # fmt: skip
-        for what, name in now.items():
-            if before.get(what, "") != name:
-                raise ValueError(
-                    f"{out} holds a run of {what} {before.get(what)!r}, not of {name!r}; choose another --out"
-                )
+        check_goes_on(out, args.recipe, recipe, args.teacher)
 
 
 def _about(args: Args, recipe: Recipe, env: Env, ranks: Ranks) -> dict[str, Any]:

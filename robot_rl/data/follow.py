@@ -10,9 +10,10 @@ Does not know: rewards, pairs (``feeder``), how blocks are stored (``blocks``).
 from __future__ import annotations
 
 import errno
-import logging
 import os
 from collections import deque
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -26,7 +27,6 @@ from robot_rl.data.record_log import MAX_PAYLOAD, Header, Piece, read_header, sc
 from robot_rl.data.store import BLOCK, OPEN, list_fault, list_segments, locate, set_aside, stem
 from robot_rl.data.transition import Mode
 
-_log = logging.getLogger(__name__)
 _READ_BYTES = 1 << 23  # read at once from a log segment
 
 
@@ -166,11 +166,15 @@ class EpisodeReader:
             except ValueError as error:
                 if path.suffix == OPEN:
                     return None  # a writer died here; whoever starts next recovers it
-                self._set_aside(path, str(error))
+                with _if_writable():
+                    set_aside(path, str(error))
                 continue
             found, wanted = source.header.contract_sha256, self._contract
             if wanted and found != wanted.fingerprint and not of_one_learner(wanted, source.header.contract):
-                self._list(stem(writer, index), f"recorded under contract {found}, not {wanted.fingerprint}")
+                with _if_writable():  # listed, and left where it is: another reader may want it
+                    list_fault(
+                        self.folder, stem(writer, index), f"recorded under contract {found}, not {wanted.fingerprint}"
+                    )
                 _close(source)
                 place.segment, place.rows, place.events = index + 1, 0, 0
                 continue
@@ -198,7 +202,8 @@ class EpisodeReader:
         if found.footer is not None or path is None or (complete and path.suffix == OPEN):
             source.finished = True
         elif not found.pieces and path.suffix != OPEN:  # sealed, yet nothing whole and no footer: damaged
-            self._set_aside(path, found.fault or f"the footer is missing behind record {found.number - 1}")
+            with _if_writable():
+                set_aside(path, found.fault or f"the footer is missing behind record {found.number - 1}")
             source.finished = True
 
     def _yield(self, writer: str, place: _Place, items: list[Item], left: int) -> int:
@@ -233,21 +238,11 @@ class EpisodeReader:
         name = stem(source.header.writer, source.header.index)
         if name != self._unclean:  # once per segment
             tick = int(rows["tick"][bad][0])
-            self._list(name, f"rows with NaN or infinity in obs or sent_action are left out; the first is tick {tick}")
+            reason = f"rows with NaN or infinity in obs or sent_action are left out; the first is tick {tick}"
+            with _if_writable():
+                list_fault(self.folder, name, reason)
             self._unclean = name
         return rows[~bad]
-
-    def _set_aside(self, path: Path, reason: str) -> None:
-        try:
-            set_aside(path, reason)
-        except OSError as error:
-            _read_only(error, path.name, reason)
-
-    def _list(self, name: str, reason: str) -> None:
-        try:
-            list_fault(self.folder, name, reason)
-        except OSError as error:
-            _read_only(error, name, reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,11 +325,14 @@ def _close(source: _Source) -> None:
         source.fd = None
 
 
-def _read_only(error: OSError, name: str, reason: str) -> None:
-    """Let a reader that may not write into the store go on without listing what it left out."""
-    if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-        raise error
-    _log.warning("%s: %s (not listed: %s)", name, reason, error)
+@contextmanager
+def _if_writable() -> Generator[None, None, None]:
+    """Let a reader that may not write into the store go on; what it left out was logged and is not listed."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
 
 
 def _as_places(cursor: dict[str, Any] | None) -> dict[str, _Place]:

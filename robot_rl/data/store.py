@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import logging
@@ -197,14 +198,20 @@ def set_aside(path: Path, reason: str) -> None:
 
 
 def list_fault(folder: Path, name: str, reason: str) -> None:
-    """Append a reason to ``quarantine.jsonl``, once per file and reason; a read-only store only logs it."""
-    _log.warning("quarantine: %s: %s", name, reason)
+    """Append a reason to ``quarantine.jsonl``, once per file and reason, and log it once."""
+    say_once(f"quarantine: {name}: {reason}")
     if any(entry["file"] == name and entry["reason"] == reason for entry in faults(folder)):
         return
     line = json.dumps({"file": name, "reason": reason, "wall_s": time.time()}) + "\n"
     with _opened(folder / LISTING, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as fd:
         write_all(fd, line.encode())
         os.fsync(fd)
+
+
+@functools.cache
+def say_once(text: str) -> None:
+    """Log a warning, once per process however many readers of a store come across the same."""
+    _log.warning("%s", text)
 
 
 def faults(folder: Path) -> list[dict[str, Any]]:

@@ -30,6 +30,7 @@ from robot_rl.learn.aprl import (
 )
 from robot_rl.learn.aprl_box import beyond_box
 from robot_rl.learn.env import VecEnv, joined
+from robot_rl.learn.interrupt import held_interrupt
 from robot_rl.learn.metrics import EpisodeTracker, RunLog
 
 Watch = Callable[[], Mapping[str, float]]
@@ -85,7 +86,8 @@ def train(
     if path is not None:
         _continue(run, cfg, path, same_world=resume)
     grown, metrics, every = run.grown, dict[str, float](), run.grown.learning.log_every
-    with RunLog(out, cfg.total_steps, first_iteration=grown.steps // every, progress=progress) as log:
+    first = grown.steps // every
+    with RunLog(out, cfg.total_steps, first_iteration=first, progress=progress) as log, held_interrupt() as stop:
         while grown.steps < cfg.total_steps:
             ended = advance(run, watch)
             if grown.steps == grown.learning.start_steps:
@@ -96,8 +98,9 @@ def train(
                 end_episode(grown, run.replay)
             if grown.steps % every == 0:
                 log.write(grown.steps // every, grown.steps, _row(run, metrics))
-            if grown.steps % grown.learning.save_every == 0 or grown.steps >= cfg.total_steps:
+            if grown.steps % grown.learning.save_every == 0 or grown.steps >= cfg.total_steps or stop.asked:
                 _save(run, folder)
+                stop.leave()
     return grown
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from robot_rl.learn import checkpoint
 from robot_rl.learn.distill import Config, Student, make_student, pack, unpack, update
 from robot_rl.learn.env import VecEnv
+from robot_rl.learn.interrupt import held_interrupt
 from robot_rl.learn.metrics import EpisodeTracker, RunLog
 from robot_rl.learn.rollout import Rollout, Staggered, collect, require_finite, start_rollout
 from robot_rl.learn.teacher import Teacher
@@ -63,8 +64,9 @@ def train(
     folder = out / "checkpoints"
     run = _resume(cfg, env, teacher, folder) if resume else _begin(cfg, env, teacher, folder)
     student = run.student
-    with RunLog(out, cfg.total_steps, first_iteration=student.iteration, progress=progress) as log:
-        while student.steps < cfg.total_steps and not 0.0 < cfg.max_minutes <= student.train_s / 60.0:
+    first = student.iteration
+    with RunLog(out, cfg.total_steps, first_iteration=first, progress=progress) as log, held_interrupt() as stop:
+        while not (stop.asked or _finished(cfg, student)):
             try:
                 row = iterate(run, cfg)
             except FloatingPointError as error:
@@ -102,6 +104,10 @@ def iterate(run: Run, cfg: Config) -> dict[str, float]:
         "time/fps": steps / (ended - began), "time/collect_s": collected - began,
         "time/update_s": ended - collected, "time/train_s": student.train_s,
     }  # fmt: skip
+
+
+def _finished(cfg: Config, student: Student) -> bool:
+    return student.steps >= cfg.total_steps or 0.0 < cfg.max_minutes <= student.train_s / 60.0
 
 
 def _begin(cfg: Config, env: VecEnv, teacher: Teacher, folder: Path) -> Run:

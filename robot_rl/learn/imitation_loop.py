@@ -19,6 +19,7 @@ from robot_rl.data.replay import Replay
 from robot_rl.learn import checkpoint
 from robot_rl.learn.env import VecEnv
 from robot_rl.learn.imitation import Clone, Config, clone_columns, fit, make_clone, pack, unpack
+from robot_rl.learn.interrupt import held_interrupt
 from robot_rl.learn.metrics import EpisodeTracker, RunLog
 from robot_rl.learn.overseer import Overseer
 from robot_rl.learn.rlif_loop import ACTION_LIMIT
@@ -66,7 +67,8 @@ def train(
         _resume(run, cfg, newest)
     clone = run.clone
     rounds = 0 if cfg.method == "bc" else cfg.rounds
-    with RunLog(out, rounds + 1, first_iteration=clone.round, progress=progress) as log:
+    first = clone.round
+    with RunLog(out, rounds + 1, first_iteration=first, progress=progress) as log, held_interrupt() as stop:
         while clone.round < rounds + 1 and (clone.round == 0 or clone.steps < cfg.total_steps):
             first = clone.round == 0
             labelled = _drive(run, cfg, cfg.demos if first else cfg.episodes, alone=first)
@@ -75,6 +77,7 @@ def train(
             row = {"loss/behaviour": error, "overseer/labels": float(labelled)} | run.tracker.means()
             log.write(clone.round, clone.steps, row)
             _save(run, cfg, folder)
+            stop.leave()
     return clone
 
 

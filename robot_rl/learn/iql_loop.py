@@ -12,6 +12,7 @@ import torch
 
 from robot_rl.data.replay import Replay
 from robot_rl.learn import checkpoint
+from robot_rl.learn.interrupt import held_interrupt
 from robot_rl.learn.iql import Config, Student, make_student, pack, update
 from robot_rl.learn.metrics import RunLog
 from robot_rl.learn.rlpd import Batch
@@ -52,7 +53,8 @@ def train(
         rng.bit_generator.state = tree["rng"]
     elif newest is not None:
         raise ValueError(f"{folder} already holds checkpoints; resume the run or choose another folder")
-    with RunLog(out, cfg.updates, first_iteration=student.updates // cfg.log_every, progress=progress) as log:
+    first = student.updates // cfg.log_every
+    with RunLog(out, cfg.updates, first_iteration=first, progress=progress) as log, held_interrupt() as stop:
         while student.updates < cfg.updates:
             columns = data.sample_many(cfg.block, cfg.batch, rng, steps=cfg.n_step, discount=cfg.discount)
             batch = Batch(*(torch.from_numpy(columns[name]).flatten(0, 1) for name in Batch._fields))
@@ -60,8 +62,9 @@ def train(
             if student.updates % cfg.log_every == 0:
                 row = {f"loss/{name}": value for name, value in metrics.items()}
                 log.write(student.updates // cfg.log_every, student.updates, row)
-            if student.updates % cfg.save_every == 0 or student.updates >= cfg.updates:
+            if student.updates % cfg.save_every == 0 or student.updates >= cfg.updates or stop.asked:
                 tree = pack(student, cfg) | {"rng": rng.bit_generator.state}
                 checkpoint.save(checkpoint.numbered(folder, student.updates), tree)
                 checkpoint.prune(folder, keep=2, every=0)
+                stop.leave()
     return student

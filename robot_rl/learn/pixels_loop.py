@@ -17,6 +17,7 @@ from torch import Tensor
 from robot_rl.data.pictures import GROUP, PictureReplay, side_by_side
 from robot_rl.learn import checkpoint
 from robot_rl.learn.env import Step, VecEnv
+from robot_rl.learn.interrupt import held_interrupt
 from robot_rl.learn.metrics import EpisodeTracker, RunLog
 from robot_rl.learn.pixels import Config, Seer, draw, fix_statistics, make_seer, pack, update
 from robot_rl.learn.rlpd_loop import due
@@ -52,12 +53,16 @@ def train(
     tracker, rng = EpisodeTracker(env.num_envs), np.random.default_rng(cfg.seed)
     obs = _resume(seer, cfg, replay, rng, tracker, env, folder) if resume else _begin(seer, replay, env, folder)
     metrics: dict[str, float] = {}
-    with RunLog(out, cfg.total_steps, first_iteration=replay.total // lr.log_every, progress=progress) as log:
+    first = replay.total // lr.log_every
+    with RunLog(out, cfg.total_steps, first_iteration=first, progress=progress) as log, held_interrupt() as stop:
         if shown is not None and seer.offline == 0 and not replay.total:
             fix_statistics(seer, torch.from_numpy(_numbers(shown)))
         while seer.offline < cfg.offline_blocks:
             metrics |= update(seer, draw(shown, replay, cfg, rng), cfg)
             seer.offline += 1
+            if stop.asked:
+                _save(seer, cfg, replay, rng, tracker, env, obs, folder)
+                stop.leave()
         while replay.total < cfg.total_steps:
             before = replay.total
             uniform = shown is None and before < lr.start_steps
@@ -73,8 +78,10 @@ def train(
             if replay.total // lr.log_every > before // lr.log_every:
                 row = {f"loss/{name}": value for name, value in metrics.items()}
                 log.write(replay.total // lr.log_every, replay.total, row | tracker.means())
-            if replay.total // lr.save_every > before // lr.save_every or replay.total >= cfg.total_steps:
+            saves = replay.total // lr.save_every > before // lr.save_every or replay.total >= cfg.total_steps
+            if saves or stop.asked:
                 _save(seer, cfg, replay, rng, tracker, env, obs, folder)
+                stop.leave()
     return seer
 
 

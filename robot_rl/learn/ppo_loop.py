@@ -21,6 +21,7 @@ from torch import Tensor
 from robot_rl.hardware.symmetry import Reflections
 from robot_rl.learn import checkpoint, recurrent, rnd
 from robot_rl.learn.env import VecEnv
+from robot_rl.learn.interrupt import Interrupt, held_interrupt
 from robot_rl.learn.metrics import EpisodeTracker, RunLog
 from robot_rl.learn.ppo import Agent, Config, as_batch, make_agent, pack, unpack, update
 from robot_rl.learn.ranks import ALONE, Ranks
@@ -68,8 +69,8 @@ def train(
     agent, own = run.agent, _own(folder, ranks)
     agent.mirror = _mirror(cfg, env, reflections, run.obs["policy"].device)
     writer = RunLog(out, cfg.total_steps, first_iteration=agent.iteration, progress=progress) if ranks.first else None
-    with writer or nullcontext() as log:
-        while agent.steps < cfg.total_steps and not 0.0 < cfg.max_minutes <= agent.train_s / 60.0:
+    with writer or nullcontext() as log, held_interrupt() as stop:
+        while not _finished(cfg, agent, stop):
             try:
                 row = iterate(run, cfg)
             except FloatingPointError as error:
@@ -142,6 +143,14 @@ def iterate(run: Run, cfg: Config) -> dict[str, float]:
         "time/fps": steps / (ended - began), "time/collect_s": collected - began,
         "time/update_s": ended - collected, "time/train_s": agent.train_s,
     }  # fmt: skip
+
+
+def _finished(cfg: Config, agent: Agent, stop: Interrupt) -> bool:
+    """Return whether a run is over, for all ranks alike: a Ctrl-C that one of them saw stops all."""
+    if agent.ranks.any(stop.asked):
+        stop.asked = True
+        return True
+    return agent.steps >= cfg.total_steps or 0.0 < cfg.max_minutes <= agent.train_s / 60.0
 
 
 def _mirror(cfg: Config, env: VecEnv, given: Reflections | None, device: torch.device) -> Mirror | None:

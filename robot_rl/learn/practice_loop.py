@@ -19,6 +19,7 @@ from torch import Tensor
 from robot_rl.data.replay import Replay, transition_columns
 from robot_rl.learn import checkpoint, rlpd
 from robot_rl.learn.env import joined
+from robot_rl.learn.interrupt import held_interrupt
 from robot_rl.learn.metrics import RunLog
 from robot_rl.learn.practice import Config, Practised, learner, make_practised, pack, unpack
 
@@ -92,7 +93,8 @@ def train(cfg: Config, world: PracticeWorld, out: Path, *, resume: bool = False,
     folder, metrics = out / "checkpoints", dict[str, float]()
     run = _begin(cfg, world, folder, resume=resume)
     turns, every = run.practised.turns, cfg.rlpd.log_every
-    with RunLog(out, cfg.total_steps, first_iteration=turns.steps // every, progress=progress) as log:
+    first = turns.steps // every
+    with RunLog(out, cfg.total_steps, first_iteration=first, progress=progress) as log, held_interrupt() as stop:
         while turns.steps < cfg.total_steps:
             policy = cfg.policies[turns.phase]
             advance(run, cfg)
@@ -103,8 +105,9 @@ def train(cfg: Config, world: PracticeWorld, out: Path, *, resume: bool = False,
                 metrics |= {f"loss/{name}_{policy}": value for name, value in found.items()}
             if turns.steps % every == 0:
                 log.write(turns.steps // every, turns.steps, metrics | turns.watched())
-            if turns.steps % cfg.rlpd.save_every == 0 or turns.steps >= cfg.total_steps:
+            if turns.steps % cfg.rlpd.save_every == 0 or turns.steps >= cfg.total_steps or stop.asked:
                 _save(run, cfg, folder)
+                stop.leave()
     return run.practised
 
 

@@ -81,6 +81,12 @@ class Ranks:
         """Return rank 0's value."""
         return value if self.size == 1 else float(self._from_first(torch.tensor(value, dtype=torch.float64)))
 
+    def any(self, found: bool) -> bool:
+        """Return whether it is so on at least one rank."""
+        share = torch.tensor(float(found), device=self.device)
+        self.mean_([share])
+        return bool(share > 0.0)
+
     def agreed_text(self, text: str) -> str:
         """Return rank 0's text, which must not be long."""
         if self.size == 1:

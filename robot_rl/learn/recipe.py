@@ -105,8 +105,19 @@ class Recipe:
             )
         if self.reward not in REWARDS and not self.reward.endswith(".onnx"):
             raise ValueError(f"no reward {self.reward!r}; the choices are {REWARDS} and a judge's .onnx file")
+        if self.reward != "task" and not self._looks_at_reward:
+            raise ValueError(f"recipe: {self.algorithm!r} never looks at a reward {self.reward!r}; leave it at 'task'")
+        if self.algorithm == "practice" and self.num_envs != 1:
+            raise ValueError(f"recipe: num_envs is {self.num_envs}; 'practice' goes on in one world, 1")
         if self.prior is not None and self.algorithm not in WITH_PRIOR:
             raise ValueError(f"algorithm {self.algorithm!r} learns from no prior data; the choices are {WITH_PRIOR}")
+
+    @property
+    def _looks_at_reward(self) -> bool:
+        """Whether the world's reward is learnt from, and may be another one."""
+        if isinstance(self.config, rlif.Config):
+            return self.config.method != "rlif" or self.config.task_reward != 0.0
+        return self.algorithm not in ("practice", "distill", "imitation")
 
 
 def vary(

@@ -22,6 +22,7 @@ from robot_rl.data.interventions import Pending, route
 from robot_rl.data.replay import Replay, transition_columns
 from robot_rl.learn import checkpoint, rlpd
 from robot_rl.learn.env import Step, VecEnv, joined
+from robot_rl.learn.interrupt import held_interrupt
 from robot_rl.learn.metrics import EpisodeTracker, RunLog
 from robot_rl.learn.overseer import Overseer
 from robot_rl.learn.rlif import Config, Pupil, learner, make_pupil, pack
@@ -78,7 +79,7 @@ def train(
         raise ValueError(f"{folder} already holds checkpoints; resume the run or choose another folder")
     pupil, metrics = run.pupil, dict[str, float]()
     first = pupil.steps // learning.log_every
-    with RunLog(out, cfg.total_steps, first_iteration=first, progress=progress) as log:
+    with RunLog(out, cfg.total_steps, first_iteration=first, progress=progress) as log, held_interrupt() as stop:
         while pupil.steps < cfg.total_steps:
             before = pupil.steps
             advance(run, cfg)
@@ -88,8 +89,10 @@ def train(
             if pupil.steps // learning.log_every > before // learning.log_every:
                 row = {f"loss/{name}": value for name, value in metrics.items()} | _watched(run)
                 log.write(pupil.steps // learning.log_every, pupil.steps, row)
-            if pupil.steps // learning.save_every > before // learning.save_every or pupil.steps >= cfg.total_steps:
+            saves = pupil.steps // learning.save_every > before // learning.save_every or pupil.steps >= cfg.total_steps
+            if saves or stop.asked:
                 _save(run, cfg, folder)
+                stop.leave()
     return pupil
 
 

@@ -33,6 +33,7 @@ from robot_rl.data.replay import Replay, sample_symmetric
 from robot_rl.learn import critic_steps, fused
 from robot_rl.learn.agent import Agent
 from robot_rl.learn.ensemble import Shape, action_gradient, init_ensemble, split
+from robot_rl.learn.limits import check_range, check_whole
 from robot_rl.learn.nets import DenseNet
 from robot_rl.learn.squashed import Actor
 from robot_rl.learn.squashed_fused import sample
@@ -111,7 +112,7 @@ class Config:
     them apart as fast as if it filled the range."""
     seed: int = 0
     total_steps: int = 250_000
-    """Transitions, over all environments."""
+    """Transitions, over all environments; 0 where whoever holds these settings says how many."""
     start_steps: int = 5_000
     """Transitions before learning starts: uniform actions, or those of the starting policy."""
     blocks_per_step: float = 1.0
@@ -125,6 +126,12 @@ class Config:
     """Transitions between checkpoints."""
 
     def __post_init__(self) -> None:
+        ones = ("critics", "subset", "utd", "batch", "n_step", "sde_every", "segment", "capacity", "log_every")
+        check_whole("rlpd config", self, *ones, "save_every", least=1)
+        check_whole("rlpd config", self, "total_steps", "start_steps", "warmup", "seed", least=0)
+        check_range("rlpd config", self, "discount", "tau", high=1.0)
+        rates = ("actor_lr", "critic_lr", "temperature_lr", "temperature", "grad_clip", "anchor", "blocks_per_step")
+        check_range("rlpd config", self, *rates)
         if not 1 <= self.subset <= self.critics:
             raise ValueError(f"subset is {self.subset}; it must lie in [1, critics = {self.critics}]")
         if self.actor_reduce not in ("mean", "min"):
@@ -135,9 +142,6 @@ class Config:
             raise ValueError(f"batch is {self.batch}; it must be even, to have a prior half and a new half")
         if not self.action_scale > 0.0:
             raise ValueError(f"action_scale is {self.action_scale}; it must be positive")
-        for name in ("n_step", "sde_every", "segment"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; at least 1 control step")
         if not 0.0 < self.std_range[0] < self.start_std < self.std_range[1]:
             raise ValueError(f"start_std is {self.start_std}; it must lie strictly inside std_range {self.std_range}")
 

@@ -18,6 +18,7 @@ from robot_rl.data.replay import Replay, transition_columns
 from robot_rl.learn import checkpoint
 from robot_rl.learn.agent import Agent
 from robot_rl.learn.env import Step, VecEnv, joined
+from robot_rl.learn.interrupt import held_interrupt
 from robot_rl.learn.jump_start import JumpStart
 from robot_rl.learn.metrics import EpisodeTracker, RunLog
 from robot_rl.learn.nets import DenseNet
@@ -45,8 +46,11 @@ def train(
         progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: ``resume`` without a checkpoint or with other settings, or a fresh run in a folder that has one.
+        ValueError: There are no steps to take, ``resume`` without a checkpoint or with other settings, or a fresh run
+            in a folder that has one.
     """
+    if cfg.total_steps < 1:
+        raise ValueError(f"rlpd: total_steps is {cfg.total_steps}; a run takes at least 1")
     sizes, folder = env.obs_sizes, out / "checkpoints"
     if not resume and checkpoint.latest(folder) is not None:
         raise ValueError(f"{folder} already holds checkpoints; resume the run or choose another folder")
@@ -65,7 +69,7 @@ def train(
         obs = _resume(agent, cfg, replay, rng, tracker, jump_start, env, obs, folder)
     metrics: dict[str, float] = {}
     first = replay.total // cfg.log_every
-    with RunLog(out, cfg.total_steps, first_iteration=first, progress=progress) as log:
+    with RunLog(out, cfg.total_steps, first_iteration=first, progress=progress) as log, held_interrupt() as stop:
         while replay.total < cfg.total_steps:
             before = replay.total
             uniform = start is None and before < cfg.start_steps
@@ -88,8 +92,10 @@ def train(
                 row = {f"loss/{name}": value for name, value in metrics.items()}
                 guided = {} if jump_start is None else jump_start.metrics()
                 log.write(replay.total // cfg.log_every, replay.total, row | tracker.means() | guided)
-            if replay.total // cfg.save_every > before // cfg.save_every or replay.total >= cfg.total_steps:
+            saves = replay.total // cfg.save_every > before // cfg.save_every or replay.total >= cfg.total_steps
+            if saves or stop.asked:
                 _save(agent, cfg, replay, rng, tracker, jump_start, env, obs, folder)
+                stop.leave()
     return agent
 
 

@@ -14,6 +14,7 @@ from robot_rl.data.feeder import Features, Reward
 from robot_rl.data.interventions import RLIF, Labelling
 from robot_rl.hardware.robot import Robot
 from robot_rl.learn import rlpd
+from robot_rl.learn.limits import check_range, check_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,13 @@ class Config:
     """Stop after this many critic updates; 0 never stops."""
     window: int = 200_000
     """Newest transitions kept."""
+
+    def __post_init__(self) -> None:
+        check_whole("fine-tuning", self, "first_transitions", "log_every", "keep_offers", "window", least=1)
+        check_whole("fine-tuning", self, "max_updates", least=0)
+        check_range("fine-tuning", self, "average", high=1.0)
+        times = ("offer_every_s", "save_every_s", "max_minutes")
+        check_range("fine-tuning", self, "updates_per_transition", "updates_per_s", *times)
 
 
 REWARDS = ("task", "intervention", "operator")

@@ -8,6 +8,7 @@ Knows: checkpoints of rlpd, iql, rlif and aprl. Does not know: how critics learn
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from robot_rl.learn import aprl, checkpoint, iql, rlif, rlpd_file
 from robot_rl.learn.agent import Agent
 from robot_rl.learn.ensemble import Shape
 from robot_rl.learn.nets import DenseNet
+from robot_rl.learn.offline_online import OFFLINE
+from robot_rl.learn.report import RUN_FILE
 
 _TENSORS = ("critics", "targets", "obs_mean", "obs_scale", "action_scale")
 
@@ -29,7 +32,7 @@ class Critics:
 
     path: Path
     reward: str
-    """``task``, or ``intervention``: what is valued, as ``tuning.FineTuning.reward`` names it."""
+    """What is valued, as ``recipe.Recipe.reward`` or ``tuning.FineTuning.reward`` names it."""
     policy: DenseNet
     """Whose values they are."""
     shape: Shape
@@ -45,7 +48,7 @@ def read_critics(path: Path) -> Critics:
         ValueError: The file is no whole checkpoint, or of an algorithm that keeps no critics of actions.
     """
     tree = checkpoint.load(path)
-    algorithm, reward = str(tree.get("algorithm")), "task"
+    algorithm, reward = str(tree.get("algorithm")), _reward_of(path)
     if algorithm == "iql":
         source, cfg = iql.unpack(tree)
         policy, discount = source.policy.as_mlp(), cfg.discount
@@ -55,7 +58,7 @@ def read_critics(path: Path) -> Critics:
     elif algorithm == "rlif":
         pupil, rules = rlif.unpack(tree)
         source, policy, discount = pupil.agent, pupil.actor.as_mlp(), rules.rlpd.discount
-        reward = "intervention" if rules.method == "rlif" else "task"
+        reward = "intervention" if rules.method == "rlif" else reward
     elif algorithm == "aprl":
         grown, _ = aprl.unpack(tree)
         source, policy, discount = grown.agent, grown.actor.as_mlp(), grown.learning.discount
@@ -63,6 +66,13 @@ def read_critics(path: Path) -> Critics:
         raise ValueError(f"{path} is of {algorithm!r}; critics of actions have ('rlpd', 'iql', 'rlif', 'aprl')")
     tensors = {name: getattr(source, name).detach() for name in _TENSORS}
     return Critics(path, reward, policy, source.shape, discount, tensors)
+
+
+def _reward_of(path: Path) -> str:
+    """Return what paid in the run that wrote the checkpoint ``path``: the task, where no run's folder is around it."""
+    folder = path.resolve().parent.parent
+    about = (folder.parent if folder.name == OFFLINE else folder) / RUN_FILE
+    return json.loads(about.read_text(encoding="utf-8")).get("reward", "task") if about.is_file() else "task"
 
 
 @torch.no_grad()

@@ -90,6 +90,17 @@ def test_a_training_that_was_stopped_ends_the_comparison_and_is_no_result(
     assert [p.name for p in tmp_path.rglob("*")] == ["go2_walk_cat", "seed0"]
 
 
+@pytest.mark.parametrize("steps", [1000, None])
+def test_a_run_of_other_steps_is_not_passed_off_as_what_was_asked(tmp_path: Path, steps: int | None) -> None:
+    kept = tmp_path / "go2_walk_cat" / "seed0"
+    kept.mkdir(parents=True)
+    (kept / "policy.onnx").touch()
+    (kept / "run.json").write_text(json.dumps({"config": {"total_steps": 600}}), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"seed0 holds a run of 600 total steps, not of \d+: ask for"):
+        compare.run(compare.Args(("go2_walk_cat",), seeds=(0,), total_steps=steps, out=tmp_path))
+    compare.check_steps(600, kept)
+
+
 def metrics(cost: float, steps: int) -> str:
     """A run of ten iterations whose return climbs to 10; the first has ended no episode."""
     rows = [
@@ -128,6 +139,8 @@ def test_curves_are_means_over_what_all_seeds_cover(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
+        ({"recipes": ("go2_walk_cat", "cartpole_swingup_rlpd")}, "'go2_walk_cat' is for robot 'go2'.*'cartpole'"),
+        ({"task": "cartpole_swingup"}, "'go2_walk_cat' is for robot 'go2'; the task 'cartpole_swingup'"),
         ({"recipes": ("go2_moon",)}, "no 'go2_moon' in policies/recipes"),
         ({"recipes": ("go2_walk_cat", "go2_tune_rlpd")}, "recipe 'go2_tune_rlpd' fine-tunes a policy"),
         ({"recipes": ("go2_walk_teacher", "go2_walk_cat")}, "'go2_walk_teacher' trains a teacher.*compare its student"),

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,13 +34,14 @@ def test_ranges_say_what_is_a_success_and_must_lie_within_their_episodes() -> No
 
 
 def test_keys_label_one_frame_after_the_other(capsys: pytest.CaptureFixture[str]) -> None:
-    labels = by_keys(np.zeros(6, DTYPE), 3, 2, io.StringIO("f\nwhat\nS\n\n"))
+    labels = np.full(6, -1)
+    by_keys(labels, np.zeros(6, DTYPE), 3, 2, io.StringIO("f\nwhat\nS\n\n"))
     assert labels.tolist() == [0, -1, 1, -1, -1, -1]
     assert "'what' is none of" in capsys.readouterr().err
 
 
-def test_what_the_operator_said_labels_the_end_of_an_episode(tmp_path: Path) -> None:
-    """A cart's episodes; one labelled a success, one a failure, one not at all."""
+def record_cartpole(store: Path) -> str:
+    """Three episodes of ten rows; one labelled a success, one a failure, one not at all. Return the fingerprint."""
     from robot_rl import zoo
     from robot_rl.data.episodes import EpisodeWriter
     from robot_rl.data.transition import row_dtype
@@ -47,7 +49,7 @@ def test_what_the_operator_said_labels_the_end_of_an_episode(tmp_path: Path) -> 
 
     robot = load_robot("cartpole")
     contract = zoo.load("sim", "tasks/cartpole_swingup").task().contract(robot)
-    writer = EpisodeWriter(tmp_path / "store", contract, robot)
+    writer = EpisodeWriter(store, contract, robot)
     for number, label in enumerate((1, -1, 0)):
         rows = np.zeros(10, row_dtype(contract, robot))
         rows["tick"], rows["mode"] = np.arange(10) + 20 * number, Mode.POLICY
@@ -57,18 +59,80 @@ def test_what_the_operator_said_labels_the_end_of_an_episode(tmp_path: Path) -> 
         writer.label(label)
         writer.end_episode("operator", label=label)
     writer.close()
+    return contract.fingerprint
+
+
+def test_what_the_operator_said_labels_the_end_of_an_episode(tmp_path: Path) -> None:
+    contract = record_cartpole(tmp_path / "store")
     args = Args(tmp_path / "store", tmp_path / "labels.npz", by="operator", last=4)
     assert run(args) == 0
     data = load_labels(tmp_path / "labels.npz")
-    assert (data.source, data.task, data.contract) == ("policy", "cartpole_swingup", contract.fingerprint)
+    assert (data.source, data.task, data.contract) == ("policy", "cartpole_swingup", contract)
     assert data.episode.tolist() == [0] * 10 + [1] * 10
     assert np.flatnonzero(data.success).tolist() == [6, 7, 8, 9]
     assert main(["judge", str(tmp_path / "labels.npz"), "--out", str(tmp_path / "judge.onnx")]) == 2  # too few
     assert not (tmp_path / "judge.onnx").exists()
-    with pytest.raises(ValueError, match="has no success term"):
-        run(Args(tmp_path / "store", tmp_path / "x.npz", by="task"))
-    with pytest.raises(ValueError, match="no episodes in"):
-        run(Args(tmp_path / "nothing", tmp_path / "x.npz"))
+
+
+class Interrupted(io.StringIO):
+    """A person who answers all there is and then presses Ctrl-C."""
+
+    def readline(self, size: int | None = -1, /) -> str:
+        line = super().readline(size)
+        if not line:
+            raise KeyboardInterrupt
+        return line
+
+
+def test_what_was_answered_before_ctrl_c_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record_cartpole(tmp_path / "store")
+    monkeypatch.setattr("sys.stdin", Interrupted("f\n" * 11 + "s\n"))
+    assert run(Args(tmp_path / "store", tmp_path / "labels.npz", by="keys")) == 130
+    data = load_labels(tmp_path / "labels.npz")
+    assert data.episode.tolist() == [0] * 10 + [1] * 2
+    assert np.flatnonzero(data.success).tolist() == [11]
+    monkeypatch.setattr("sys.stdin", Interrupted(""))
+    assert run(Args(tmp_path / "store", tmp_path / "none.npz", by="keys")) == 130
+    assert not (tmp_path / "none.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"by": "task"}, "has no success term"),
+        ({"by": "task", "task": "panda_lift"}, "'panda_lift' is for robot 'panda'; .*store was recorded on 'cartpole'"),
+        ({}, "without --success would call every frame a failure"),
+        ({"by": "task", "success": ("0:1",)}, "with --by task leave it away"),
+        ({"by": "operator", "out": "there.npz"}, r"there\.npz exists; name another --out"),
+        ({"by": "operator", "store": "nothing"}, "no episodes in"),
+    ],
+)
+def test_what_cannot_be_labelled_is_refused_and_nothing_is_written(
+    tmp_path: Path, options: dict[str, Any], why: str
+) -> None:
+    record_cartpole(tmp_path / "store")
+    (tmp_path / "there.npz").write_bytes(b"hours of work")
+    names = {"store": "store", "out": "x.npz"} | options
+    args = Args(**names | {name: tmp_path / str(names[name]) for name in ("store", "out")})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=why):
+        run(args)
+    assert (tmp_path / "there.npz").read_bytes() == b"hours of work" and not (tmp_path / "x.npz").exists()
+
+
+def test_a_task_with_objects_does_not_label_a_recording_without(tmp_path: Path) -> None:
+    from robot_rl import zoo
+    from robot_rl.data.episodes import EpisodeWriter
+    from robot_rl.data.transition import row_dtype
+    from robot_rl.hardware.robot import load_robot
+
+    robot = load_robot("panda")
+    contract = zoo.load("sim", "tasks/panda_reach").task().contract(robot)
+    with EpisodeWriter(tmp_path / "store", contract, robot) as writer:
+        writer.start_episode()
+        writer.append(np.zeros(3, row_dtype(contract, robot)))
+        writer.end_episode("time")
+    with pytest.raises(ValueError, match=r"'panda_lift' has objects, which .*'panda_reach'\) did not record"):
+        run(Args(tmp_path / "store", tmp_path / "x.npz", by="task", task="panda_lift"))
 
 
 @pytest.mark.skipif(not GL, reason="neither OSMesa nor EGL is installed")

@@ -275,15 +275,18 @@ def test_episodes_are_read_with_the_label_given_afterwards(tmp_path: Path) -> No
     assert found[1].rows["label"].tolist() == [1, 1, 1, 1]
 
 
-def test_a_reader_of_one_contract_lists_the_others_and_leaves_them_in_place(tmp_path: Path) -> None:
+def test_a_reader_of_one_contract_lists_the_others_and_leaves_them_in_place(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with EpisodeWriter(tmp_path, make_contract("run"), ROBOT) as other:
         other.append(make_rows(50, 2))
     with make_writer(tmp_path) as writer:
         writer.append(make_rows(0, 2))
-    for _ in range(2):
+    for _ in range(3):  # one that waits for its contract makes a reader several times a second
         assert_rows(read_all(tmp_path, CONTRACT)[0], 0, 2)
     (fault,) = faults(tmp_path)
     assert fault["reason"] == f"recorded under contract {make_contract('run').fingerprint}, not {CONTRACT.fingerprint}"
+    assert caplog.messages == [f"quarantine: {fault['file']}: {fault['reason']}"], "said once"
     assert ticks(tmp_path) == [50, 51, 0, 1]
 
 

@@ -198,7 +198,9 @@ def test_a_sealed_segment_without_its_header_is_set_aside_and_the_next_is_read(t
     assert "header fails its checksum" in faults(tmp_path)[0]["reason"]
 
 
-def test_rows_that_are_not_finite_are_left_out_and_listed_once(tmp_path: Path) -> None:
+def test_rows_that_are_not_finite_are_left_out_and_listed_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     rows = make_rows(0, 8)
     rows["obs"][3, 1] = np.nan
     rows["sent_action"][5, 0] = np.inf
@@ -210,6 +212,7 @@ def test_rows_that_are_not_finite_are_left_out_and_listed_once(tmp_path: Path) -
         assert ticks(tmp_path) == [0, 1, 2, 4, 6, 7]
     (fault,) = faults(tmp_path)
     assert fault["reason"] == "rows with NaN or infinity in obs or sent_action are left out; the first is tick 3"
+    assert caplog.messages == [f"quarantine: {fault['file']}: {fault['reason']}"]
 
 
 def test_a_reader_that_waits_at_a_dead_writers_tail_goes_on_once_it_is_recovered(tmp_path: Path) -> None:

@@ -120,6 +120,8 @@ def test_fine_tuning_is_paid_by_keys_or_by_a_judge(
     rows = [json.loads(line) for line in (tmp_path / "inbox/run/metrics.jsonl").read_text().splitlines()]
     paid = np.mean([row["loss/reward"] for row in rows])
     assert (0.0 < paid < 0.1) if reward == "operator" else (0.1 < paid < 1.0)
+    with pytest.raises(ValueError, match=rf"not of 'task'; repeat --reward {source}, or choose another --out"):
+        finetune.run(replace(args, reward=None))  # it would go on in a replay that another reward filled
 
 
 def test_a_judge_of_something_else_is_refused(folder: Path, tmp_path: Path) -> None:

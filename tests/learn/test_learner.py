@@ -11,6 +11,7 @@ import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -207,3 +208,20 @@ def test_policy_improves_on_a_changed_robot(tmp_path: Path) -> None:
     after = slider.run(load(learner.offer(final=True).path), 10)
     assert before == pytest.approx(0.42, abs=0.06)
     assert after < 0.7 * before
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"max_updates": -1}, "fine-tuning: max_updates is -1; it must be a whole number, at least 0"),
+        ({"log_every": 0}, "log_every is 0; it must be a whole number, at least 1"),
+        ({"window": 0}, "window is 0"),
+        ({"first_transitions": "500"}, "first_transitions is '500'"),
+        ({"average": 1.5}, r"average is 1\.5; it must be a number in \[0, 1\]"),
+        ({"updates_per_s": -1.0}, r"updates_per_s is -1\.0; it must be a finite number, at least 0"),
+        ({"max_minutes": float("nan")}, "max_minutes is nan"),
+    ],
+)
+def test_impossible_settings_are_named(change: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        replace(CONFIG, **change)

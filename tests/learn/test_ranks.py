@@ -32,7 +32,7 @@ def answers(out: Path, name: str) -> list[dict[str, Any]]:
 def said(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run all that two healthy ranks do in one go; starting them is what takes time."""
     out = tmp_path_factory.mktemp("ranks")
-    done = torchrun("-m", "tests.learn.ranks_worker", out, "gradient", "remembering", "whole", "drifted")
+    done = torchrun("-m", "tests.learn.ranks_worker", out, "gradient", "remembering", "whole", "stopped", "drifted")
     assert done.returncode == 0, done.stderr[-4000:]
     return out
 
@@ -62,9 +62,17 @@ def test_ranks_count_the_steps_of_all_but_explore_differently(said: Path) -> Non
 
 def test_only_rank_0_writes_metrics(said: Path) -> None:
     assert [str(p.relative_to(said)) for p in sorted(said.glob("**/metrics.jsonl"))] == [
+        "left/metrics.jsonl",
         "one/metrics.jsonl",
         "two/metrics.jsonl",
     ]
+
+
+def test_ctrl_c_in_one_rank_stops_and_saves_all_and_they_go_on_exactly(said: Path) -> None:
+    for answer, whole in zip(answers(said, "stopped"), answers(said, "whole"), strict=True):
+        assert answer["left"]
+        assert answer["names"] == [f"left/checkpoints/{part}0000000{n}.npz" for part in ("", "rank1/") for n in (2, 3)]
+        assert answer["weights"] == whole["one"]
 
 
 def test_weights_that_drift_apart_end_the_run(said: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from robot_rl import zoo
-from robot_rl.learn import distill, ppo
+from robot_rl.learn import distill, ppo, practice, rlif
 from robot_rl.learn.recipe import Recipe, vary
 
 FROM_SCRATCH = [name for name in zoo.names("policies", "recipes") if "_tune_" not in name]
@@ -55,3 +55,16 @@ def test_no_environment_is_refused() -> None:
         Recipe(task="t", config=ppo.Config(), num_envs=0)
     with pytest.raises(ValueError, match="num_envs is 0"):
         vary(Recipe(task="t", config=ppo.Config()), num_envs=0)
+
+
+def test_a_reward_that_nobody_looks_at_is_refused() -> None:
+    for config, name in ((practice.Config(), "practice"), (rlif.Config("t"), "rlif"), (distill.Config("t"), "distill")):
+        with pytest.raises(ValueError, match=f"'{name}' never looks at a reward 'judge.onnx'; leave it at 'task'"):
+            vary(Recipe("t", config, name, num_envs=1), reward="judge.onnx")
+    for config in (rlif.Config("t", method="hil_serl"), rlif.Config("t", task_reward=0.1)):
+        assert vary(Recipe("t", config, "rlif"), reward="judge.onnx").reward == "judge.onnx"
+
+
+def test_several_worlds_for_a_practice_are_refused() -> None:
+    with pytest.raises(ValueError, match="num_envs is 4; 'practice' goes on in one world, 1"):
+        vary(Recipe("t", practice.Config(), "practice", num_envs=1), num_envs=4)

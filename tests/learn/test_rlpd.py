@@ -187,6 +187,18 @@ def test_resumed_learning_gives_identical_numbers(tmp_path) -> None:
         ({"start_std": 9.0}, "std_range"),
         ({"n_step": 0}, "n_step is 0"),
         ({"action_scale": 0.0}, "action_scale is 0.0"),
+        ({"utd": "1"}, r"rlpd config: utd is '1'; it must be a whole number, at least 1"),
+        ({"utd": True}, "utd is True"),
+        ({"batch": 0}, "batch is 0"),
+        ({"save_every": 0}, "save_every is 0; it must be a whole number, at least 1"),
+        ({"log_every": 0}, "log_every is 0"),
+        ({"total_steps": -1}, "total_steps is -1; it must be a whole number, at least 0"),
+        ({"total_steps": 1e5}, r"total_steps is 100000\.0; it must be a whole number"),
+        ({"discount": 1.5}, r"discount is 1\.5; it must be a number in \[0, 1\]"),
+        ({"discount": float("nan")}, "discount is nan"),
+        ({"blocks_per_step": -1}, "blocks_per_step is -1; it must be a finite number, at least 0"),
+        ({"blocks_per_step": float("inf")}, "blocks_per_step is inf"),
+        ({"critic_lr": "3e-4"}, "critic_lr is '3e-4'"),
     ],
 )
 def test_impossible_settings_are_named(change: dict, word: str) -> None:

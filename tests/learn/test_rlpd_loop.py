@@ -82,6 +82,8 @@ def test_a_run_is_never_begun_over_another(tmp_path: Path) -> None:
         train(SMALL, PointMass(8), tmp_path, progress=False)
     with pytest.raises(ValueError, match="nothing to resume"):
         train(SMALL, PointMass(8), tmp_path / "empty", resume=True, progress=False)
+    with pytest.raises(ValueError, match="total_steps is 0; a run takes at least 1"):
+        train(replace(SMALL, total_steps=0), PointMass(8), tmp_path / "none", progress=False)
 
 
 def test_prior_data_is_learnt_from(tmp_path: Path) -> None:

@@ -34,6 +34,12 @@ def test_a_policy_that_was_overseen_is_exported(tmp_path: Path, monkeypatch: pyt
     assert json.loads((out / "run.json").read_text())["teacher"].endswith(".npz")
     assert export.run(export.Args(out, out=tmp_path / "again.onnx")) == 0
 
+    assert train.run(args("cartpole_swingup_ppo", tmp_path / "other", 256)) == 0
+    swapped = replace(args("cartpole_swingup_rlif", out, 4_100), resume=True, teacher=tmp_path / "other")
+    with pytest.raises(ValueError, match=r"holds a run of teacher '.*', not of '.*other.*'; leave --teacher away"):
+        train.run(swapped)
+    assert train.run(replace(swapped, teacher=Path("runs/cartpole_swingup_ppo/first"))) == 0
+
     config = imitation.Config(
         teacher="cartpole_swingup_ppo", strategy=Strategy("distance"), demos=1, rounds=1, episodes=1,
         pretrain_updates=5, round_updates=5, hidden=(16, 16),

@@ -116,13 +116,48 @@ def test_streams_of_a_run_are_unravelled(first: Path, tmp_path: Path) -> None:
     recipe = zoo.load("policies", "recipes/cartpole_swingup_rlpd").recipe()
     env = make_env(zoo.load("sim", "tasks/cartpole_swingup").task(), num_envs=1, seed=0)
     found = gather(recipe, env, [first / "run"], tmp_path)
-    again = gather(recipe, env, [], tmp_path)
+    assert found is not None
+    (tmp_path / "run.json").write_text(json.dumps({"prior": found.sources}))
+    again = gather(recipe, env, [], tmp_path, resume=True)
     env.close()
-    assert found is not None and again is not None
+    assert again is not None and again.sources == found.sources == {str(first / "run"): STEPS}
     assert np.array_equal(found.replay.rows, again.replay.rows)
     columns = found.replay.split(found.replay.rows)
     follows = (columns["next_obs"][:-1] == columns["obs"][1:]).all(-1)
     assert follows.mean() > 0.99
+
+
+def test_only_a_run_that_goes_on_learns_from_what_it_gathered(first: Path, tmp_path: Path) -> None:
+    """What a run left that was killed before its first checkpoint is of that run alone."""
+    recipe = zoo.load("policies", "recipes/cartpole_swingup_rlpd").recipe()
+    env = make_env(zoo.load("sim", "tasks/cartpole_swingup").task(), num_envs=1, seed=0)
+    about, store = tmp_path / "run.json", first / "store"
+    assert gather(recipe, env, [first / "run"], tmp_path) is not None
+    other = gather(recipe, env, [store], tmp_path)
+    assert other is not None and list(other.sources) == [str(store)]
+    about.write_text(json.dumps({"prior": other.sources}))
+    with pytest.raises(ValueError, match=r"learns from the prior data \['.*store'\], not from .*; leave --prior"):
+        gather(recipe, env, [first / "run"], tmp_path, resume=True)
+    assert gather(recipe, env, [store], tmp_path, resume=True) is not None
+    assert gather(recipe, env, [], tmp_path) is None
+    about.write_text(json.dumps({"prior": None}))
+    assert gather(recipe, env, [], tmp_path, resume=True) is None
+    with pytest.raises(ValueError, match=r"learns from the prior data \[\], not from"):
+        gather(recipe, env, [store], tmp_path, resume=True)
+    env.close()
+
+
+def test_what_was_learnt_from_data_alone_goes_online_later(first: Path, short: Recipe, tmp_path: Path) -> None:
+    out, one = tmp_path / "two_commands", tmp_path / "one"
+    assert train.run(args("cartpole_swingup_iql", out, 0, prior=(first / "run",))) == 0
+    assert train.run(args("cartpole_swingup_iql", out, 600, resume=True)) == 0
+    assert train.run(args("cartpole_swingup_iql", one, 600, prior=(first / "run",))) == 0
+    trees = [checkpoint.load(folder / "checkpoints/00000600.npz") for folder in (out, one)]
+    critics = [tree["agent"]["tensors"]["critics"] for tree in trees]
+    assert np.array_equal(*critics)
+    rows = [(out / where / "metrics.jsonl").read_text().count("\n") for where in (".", "offline")]
+    assert rows == [(one / where / "metrics.jsonl").read_text().count("\n") for where in (".", "offline")]
+    assert train.run(args("cartpole_swingup_iql", out, 700, resume=True)) == 0
 
 
 def test_data_that_does_not_fit_is_refused(first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,10 +16,11 @@ from robot_rl.cli.main import main
 from robot_rl.cli.reward import judged, rewarded
 from robot_rl.contract.judge import Judge
 from robot_rl.data.labels import Labelled
-from robot_rl.learn import success
+from robot_rl.learn import checkpoint, success
 from robot_rl.learn.metrics import read_metrics
 from robot_rl.learn.recipe import Recipe, vary
 from robot_rl.learn.success_file import export_judge
+from robot_rl.learn.warm_start import read_critics
 from robot_rl.sim.env import make_env
 
 
@@ -42,15 +43,45 @@ def hanging(env: object) -> int:
     return int(first[:4].argmin())
 
 
-def test_a_judge_pays_the_world_and_what_others_did(judge: Judge, tmp_path: Path) -> None:
-    run, again = tmp_path / "run", tmp_path / "again"
-    words = ["train", "cartpole_swingup_rlpd", "--total-steps", "500", "--no-progress", "--out"]
-    assert main([*words, str(run)]) == 0
-    assert main([*words, str(again), "--prior", str(run), "--reward", str(judge.path)]) == 0
+WORDS = ["train", "cartpole_swingup_rlpd", "--total-steps", "500", "--no-progress", "--out"]
+
+
+@pytest.fixture(scope="module")
+def runs(judge: Judge, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run that the task paid, and one with it as prior data that the judge paid."""
+    folder = tmp_path_factory.mktemp("runs")
+    run, again = folder / "run", folder / "again"
+    assert main([*WORDS, str(run)]) == 0
+    assert main([*WORDS, str(again), "--prior", str(run), "--reward", str(judge.path)]) == 0
+    return run, again
+
+
+def test_a_judge_pays_the_world_and_what_others_did(judge: Judge, runs: tuple[Path, Path]) -> None:
+    run, again = runs
     about = json.loads((again / "run.json").read_text())
     assert about["reward"] == str(judge.path)
     own, paid = (read_metrics(folder / "metrics.jsonl")[-1] for folder in (run, again))
     assert set(paid) >= {"steps"} and own["steps"] == paid["steps"] == 500
+
+
+def test_a_run_goes_on_with_its_reward_alone(
+    judge: Judge, runs: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, again = runs
+    assert main([*WORDS, str(again), "--resume"]) == 2
+    assert f"repeat --reward {judge.path}, or choose another --out" in capsys.readouterr().err
+    assert json.loads((again / "run.json").read_text())["reward"] == str(judge.path)
+    assert main([*WORDS, str(run), "--resume", "--reward", str(judge.path)]) == 2
+    assert "repeat --reward task" in capsys.readouterr().err
+
+
+def test_what_a_judge_paid_is_not_taken_for_the_tasks_reward(
+    judge: Judge, runs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*WORDS, str(tmp_path), "--prior", str(runs[1])]) == 2
+    assert f"was paid by the reward '{judge.path}'; the recipe's is 'task'" in capsys.readouterr().err
+    newest = [checkpoint.latest(run / "checkpoints") for run in runs]
+    assert [read_critics(path).reward for path in newest if path] == ["task", str(judge.path)]
 
 
 def test_prior_rewards_are_the_judges_own(judge: Judge, tmp_path: Path) -> None:
