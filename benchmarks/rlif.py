@@ -56,14 +56,15 @@ DISCOUNT = {"Hopper-v5": 0.97, "Walker2d-v5": 0.97, "panda_reach": 0.9}
 """Of RLIF's values. Under the paper's 0.99 the value of being blamed again and again takes 1 / (tau (1 - discount)),
 20,000 updates, to settle; on the Panda what one action costs was lost in that drift."""
 SHARE = {"panda_reach": 0.2}
-"""Of all numbers of steps, where it is not 1: a reach is learnt sooner than a gait."""
+"""Of the steps that experts train, where it is not 1: a reach is learnt sooner than a gait. Who learns from take-overs
+gets all: after 20,000 steps of a run take-overs had fallen from 0.87 to 0.35 per step, and it solved 10 %."""
 EPISODES, EVAL_SEED, NUM_ENVS = 20, 10_000, 4
 RATE = 0.85
 """Of the random overseer and of DAgger's labels, as the paper's 85 % columns."""
 
 TEMPERATURE = 0.1
 """At the start, of experts and learners. The released code's 1.0 takes a million steps to fall: after 10,000 of the
-Panda's 20,000 it was 0.54 and the policy still uniform."""
+Panda it was 0.54 and the policy still uniform."""
 CAPACITY = 500_000
 """Transitions that a replay holds, if the study has no more; it does not depend on how long experts train."""
 
@@ -88,8 +89,8 @@ class Scale:
     def of(self, task: str) -> Scale:
         """Return the scale of a task."""
         part = SHARE.get(task, 1.0)
-        steps, experts, stage = (round(n * part) for n in (self.steps, self.expert_steps, self.stage_steps))
-        return replace(self, steps=steps, expert_steps=experts, stage_steps=stage)
+        experts, stage = (round(n * part) for n in (self.expert_steps, self.stage_steps))
+        return replace(self, expert_steps=experts, stage_steps=stage)
 
     @property
     def networks(self) -> str:
