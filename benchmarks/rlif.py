@@ -63,7 +63,7 @@ RATE = 0.85
 """Of the random overseer and of DAgger's labels, as the paper's 85 % columns."""
 
 TEMPERATURE = 0.1
-"""At the start, of experts and learners. The released code's 1.0 takes a million steps to fall: after 10,000 of the
+"""At the start, of experts and learners. The released code's 1.0 takes a million steps to fall: after 10,000 on the
 Panda it was 0.54 and the policy still uniform."""
 CAPACITY = 500_000
 """Transitions that a replay holds, if the study has no more; it does not depend on how long experts train."""
