@@ -48,7 +48,7 @@ def write_card(folder: Path, cells: Sequence[Cell]) -> None:
 
 def _head(cells: Sequence[Cell]) -> list[str]:
     first, seeds = cells[0], 1 + max(cell["seed"] for cell in cells)
-    told = f"steps={first['steps']}"
+    told = f"steps={first['steps']} ppo_steps={first['ppo_steps']}"
     told += "".join(f" {name}={round(first[name] / first['share'])}" for name in ("expert_steps", "stage_steps"))
     told += "".join(f" {name}={int(first[name])}" for name in ("updates", "width", "critics", "hindsight"))
     by_task = {cell["task"]: cell for cell in cells}
@@ -58,7 +58,8 @@ def _head(cells: Sequence[Cell]) -> list[str]:
         "",
         f"`robot-rl bench rlif {told} seeds={seeds}` · normalised scores (of the Panda, % of episodes solved), mean ± "
         f"standard error over seeds, {first['episodes']} deterministic episodes each. Paper: Luo et al. 2024, table 1, "
-        "other bodies, up to a million steps: compare the direction. The Panda's experts train a fifth as long.",
+        "other bodies, up to a million steps: compare the direction. Experts: RLPD, on gaits after PPO and with its "
+        "episodes as prior data; on the Panda less long, and alone.",
         "",
         "Ours, not the paper's: the sizes in the command; "
         + ("the judge sees what the policy did (hindsight); " if first["hindsight"] else "")

@@ -1,12 +1,11 @@
 """RLIF against HG-DAgger, DAgger and BC given the same interventions: Gymnasium's Hopper and Walker2d, a Panda's reach.
 
-Luo et al. 2024 (arXiv 2311.12996), table 1. For every task RLPD trains once, in stages; the best stage judges (its
-critics) and is the reference, and the stage whose score is nearest to a level is the expert that takes over. A score is
-D4RL's, 100 (return - random) / (expert - random), and of the Panda the percentage of episodes that end in success. The
-paper's bodies were version 2 under D4RL's experts, it had no such Panda: compare the direction. The judge's margin is
-additive, ``1 - alpha`` of the mean value of the reference on its own way, because values near a fall are not always
-positive. BC clones the demonstrations and all that the overseer did in RLIF's run. Cloning takes the released code's
-100,000 gradient steps and 2,500 a round of a study of 100,000 steps, in proportion.
+Luo et al. 2024 (arXiv 2311.12996), table 1. For every task experts train once, in stages (``_rlif_experts``); RLPD's
+best stage judges (its critics) and is the reference, and the stage whose score is nearest to a level is the expert that
+takes over. The paper's bodies were version 2 under D4RL's experts, it had no such Panda: compare the direction. The
+judge's margin is additive, ``1 - alpha`` of the mean value of the reference on its own way, because values near a fall
+are not always positive. BC clones the demonstrations and all that the overseer did in RLIF's run. Cloning takes the
+released code's 100,000 gradient steps and 2,500 a round of a study of 100,000 steps, in proportion.
 
 A finished (task, level, method, seed) is a small JSON in ``out`` and is not run again; the card is written after each.
 """
@@ -18,34 +17,39 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from robot_rl import zoo
 from robot_rl.data.atomic import write_whole
 from robot_rl.data.interventions import Labelling
 from robot_rl.data.replay import Replay
-from robot_rl.learn import checkpoint, imitation, imitation_loop, rlif, rlif_loop, rlpd, rlpd_loop
-from robot_rl.learn.agent import Agent
+from robot_rl.learn import checkpoint, imitation, imitation_loop, rlif, rlif_loop
 from robot_rl.learn.env import VecEnv
 from robot_rl.learn.metrics import METRICS_FILE, read_metrics
-from robot_rl.learn.overseer import Overseer, Strategy, at_random, by_critics
-from robot_rl.learn.watched import evaluate
-from robot_rl.sim.env import make_env
-from robot_rl.sim.gym_batch import make_gym_world
+from robot_rl.learn.overseer import Overseer, Strategy, at_random
 from robot_rl.zoo.benchmarks._rlif_card import METHODS, summary, write_card  # pyright: ignore[reportMissingImports]  # found by zoo
+from robot_rl.zoo.benchmarks._rlif_experts import (  # pyright: ignore[reportMissingImports]  # found by zoo
+    EPISODES,
+    NUM_ENVS,
+    SHARE,
+    TEMPERATURE,
+    Scale,
+    cast_roles,
+    learner,
+    make_world,
+    mean_value,
+    score,
+    train_experts,
+)  # fmt: skip
 from robot_rl.zoo.benchmarks._study import Cell, alone, kept, one_thread, shared  # pyright: ignore[reportMissingImports]  # found by zoo
 
-SCALE = {"Hopper-v5": (-20.27, 3234.3), "Walker2d-v5": (1.63, 4592.3)}
-"""Returns that score 0 and 100: D4RL's random and expert (Fu et al. 2020, arXiv 2004.07219)."""
 ALPHA = {"Hopper-v5": 0.97, "Walker2d-v5": 0.99, "panda_reach": 0.994}
 """What a value may keep of the reference's; the Panda's is ours: half of all random actions near the goal cost the
 rest. A judge as strict as 0.998 takes over after nine in ten, and from that nobody learns which was better."""
@@ -55,54 +59,17 @@ most of its own actions are bad to the judge: take-overs fell from 0.89 to 0.59 
 DISCOUNT = {"Hopper-v5": 0.97, "Walker2d-v5": 0.97, "panda_reach": 0.9}
 """Of RLIF's values. Under the paper's 0.99 the value of being blamed again and again takes 1 / (tau (1 - discount)),
 20,000 updates, to settle; on the Panda what one action costs was lost in that drift."""
-SHARE = {"panda_reach": 0.2}
-"""Of the steps that experts train, where it is not 1: a reach is learnt sooner than a gait. Who learns from take-overs
-gets all: after 20,000 steps of a run take-overs had fallen from 0.87 to 0.35 per step, and it solved 10 %."""
-EPISODES, EVAL_SEED, NUM_ENVS = 20, 10_000, 4
 RATE = 0.85
 """Of the random overseer and of DAgger's labels, as the paper's 85 % columns."""
-
-TEMPERATURE = 0.1
-"""At the start, of experts and learners. The released code's 1.0 takes a million steps to fall: after 10,000 on the
-Panda it was 0.54 and the policy still uniform."""
-CAPACITY = 500_000
-"""Transitions that a replay holds, if the study has no more; it does not depend on how long experts train."""
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """How large the study is."""
-
-    steps: int
-    """Environment steps of each learner."""
-    expert_steps: int
-    stage_steps: int
-    """Between stages of the expert's training."""
-    updates: int
-    """Critic updates per environment step, of RLIF and the expert."""
-    width: int
-    critics: int
-    hindsight: bool
-
-    def of(self, task: str) -> Scale:
-        """Return the scale of a task."""
-        part = SHARE.get(task, 1.0)
-        experts, stage = (round(n * part) for n in (self.expert_steps, self.stage_steps))
-        return replace(self, expert_steps=experts, stage_steps=stage)
-
-    @property
-    def networks(self) -> str:
-        """What tells the files of one size from those of another."""
-        return f"{self.updates}_{self.critics}x{self.width}"
-
-
 def run(
     *, tasks: Sequence[str] = tuple(ALPHA), levels: Sequence[int] = (110, 20),
-    methods: Sequence[str] = METHODS, seeds: int = 3, steps: int = 200_000, expert_steps: int = 300_000,
-    stage_steps: int = 10_000, updates: int = 2, width: int = 256, critics: int = 10, hindsight: int = 1,
-    out: str = "runs/rlif", card: str = "",
+    methods: Sequence[str] = METHODS, seeds: int = 3, steps: int = 200_000, ppo_steps: int = 1_000_000,
+    expert_steps: int = 100_000, stage_steps: int = 10_000, updates: int = 2, width: int = 256, critics: int = 10,
+    hindsight: int = 1, out: str = "runs/rlif", card: str = "",
 ) -> dict[str, Any]:  # fmt: skip
     """Train experts, then every method with every seed, each run on one thread, and write the card.
 
@@ -112,8 +79,9 @@ def run(
         methods: Of ``METHODS``; ``bc`` needs ``rlif_value`` before it.
         seeds: Runs per cell, seeds 0, 1, ...
         steps: Environment steps of each learner.
-        expert_steps: Of the training that experts come from.
-        stage_steps: Between its stages.
+        ppo_steps: Of PPO, whose episodes experts of gaits begin with.
+        expert_steps: Of RLPD for judge and experts.
+        stage_steps: Between stages of that.
         updates: Critic updates per environment step.
         width: Of the two hidden layers of all networks.
         critics: Of the ensembles of RLIF and of the judge.
@@ -122,7 +90,7 @@ def run(
         out: Where experts and finished runs are kept.
         card: Folder for ``rlif.{md,json}``; empty is ``out``.
     """
-    whole = Scale(steps, expert_steps, stage_steps, updates, width, critics, bool(hindsight))
+    whole = Scale(steps, ppo_steps, expert_steps, stage_steps, updates, width, critics, bool(hindsight))
     jobs = [
         partial(_kept, Path(out), task, level, method, seed, whole.of(task))
         for task in tasks
@@ -148,93 +116,13 @@ def run(
     }
 
 
-@torch.no_grad()
-def score(task: str, policy: Callable[[Tensor], Tensor]) -> float:
-    """Return the score of a policy, tested in one episode of each of ``EPISODES`` worlds."""
-    world = _world(task, EPISODES, EVAL_SEED)
-    if task in SCALE:
-        low, high = SCALE[task]
-        return 100.0 * (float(np.mean(evaluate(world, policy)[0])) - low) / (high - low)
-    step = world.step(policy(world.reset()["policy"]))
-    while "episode/success" not in step.log:  # all episodes end in the same step
-        step = world.step(policy(step.obs["policy"]))
-    return 100.0 * float(step.log["episode/success"])
-
-
-def learner(scale: Scale) -> rlpd.Config:
-    """Return RLPD's settings for experts and, but for the discount, for RLIF."""
-    hidden = (scale.width, scale.width)
-    return replace(
-        rlif.LEARNER, critics=scale.critics, hidden=hidden, actor_hidden=hidden, utd=scale.updates,
-        temperature=TEMPERATURE, capacity=max(CAPACITY, scale.steps, scale.expert_steps), save_every=10**9,
-        log_every=max(1, min(1_000, scale.steps // 20)),
-    )  # fmt: skip
-
-
-# -- experts -----------------------------------------------------------------------------------------------------------
-
-
-def train_expert(folder: Path, task: str, scale: Scale) -> list[Path]:
-    """Train RLPD on the task's own reward and return its stages, each with its score; goes on where it was killed."""
-    made = _stages(folder)
-    if len(made) < scale.expert_steps // scale.stage_steps:
-        with alone(folder / "stages"):
-            made = _trained(folder, task, scale)
-    return made
-
-
-def _stages(folder: Path) -> list[Path]:
-    return sorted((folder / "stages").glob("*.npz"))
-
-
-def _trained(folder: Path, task: str, scale: Scale) -> list[Path]:
-    made = _stages(folder)
-    for steps in range((len(made) + 1) * scale.stage_steps, scale.expert_steps + 1, scale.stage_steps):
-        cfg = replace(learner(scale), total_steps=steps, start_steps=2_000, seed=100)
-        resume = checkpoint.latest(folder / "run" / "checkpoints") is not None
-        agent = rlpd_loop.train(cfg, _world(task, NUM_ENVS, 5_000), folder / "run", resume=resume, progress=False)
-        points = score(task, agent.actor)
-        path = folder / "stages" / f"{steps:08d}.npz"
-        checkpoint.save(path, {"agent": agent.snapshot(), "score": points})
-        _log.warning("expert %s after %d steps: score %.1f", task, steps, points)
-        made.append(path)
-    return made
-
-
-def _stage(path: Path, env: VecEnv, scale: Scale) -> tuple[Agent, float]:
-    tree, size = checkpoint.load(path), env.obs_sizes["policy"]
-    agent = rlpd.make_agent(learner(scale), obs_size=size, num_actions=env.num_actions)
-    agent.restore(tree["agent"])
-    return agent, tree["score"]
-
-
-def _cast(stages: Sequence[Path], env: VecEnv, level: float, scale: Scale) -> tuple[Agent, Agent, dict[str, float]]:
-    """Return the judge, the expert nearest to ``level``, and the scores of both."""
-    scores = [float(checkpoint.load(path)["score"]) for path in stages]
-    judge, best = _stage(stages[int(np.argmax(scores))], env, scale)
-    expert, points = _stage(stages[int(np.argmin(np.abs(np.array(scores) - level)))], env, scale)
-    return judge, expert, {"expert_score": points, "judge_score": best}
-
-
-@torch.no_grad()
-def _mean_value(task: str, judge: Agent) -> float:
-    """Return the judge's mean value of its own actions, over steps of its own episodes."""
-    world, values = _world(task, NUM_ENVS, EVAL_SEED + 1), []
-    obs, value = world.reset(), by_critics(judge)
-    for _ in range(500):
-        action = judge.actor(obs["policy"])
-        values.append(float(value(obs, action).mean()))
-        obs = world.step(action).obs
-    return float(np.mean(values))
-
-
 # -- cells -------------------------------------------------------------------------------------------------------------
 
 
 def _kept(out: Path, task: str, level: int, method: str, seed: int, scale: Scale) -> Cell:
     how = "hind" if scale.hindsight else "fore"
     path = out / f"{task}_{level}_{method}_seed{seed}_{scale.steps}_{scale.networks}_{how}.json"
-    stages = train_expert(out / f"expert_{task}_{scale.networks}", task, scale)
+    stages = train_experts(out / f"expert_{task}_{scale.networks}", task, scale)
     if method == "bc":
         with alone(path.with_name(path.name.replace("_bc_", "_rlif_value_"))):  # which another process may be at
             pass
@@ -245,15 +133,12 @@ def _kept(out: Path, task: str, level: int, method: str, seed: int, scale: Scale
 
 def _train(folder: Path, stages: Sequence[Path], task: str, level: int, method: str, seed: int, scale: Scale) -> Cell:
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
-    began, env = time.perf_counter(), _world(task, NUM_ENVS, 1000 * seed)
-    judge, expert, scores = _cast(stages, env, level, scale)
+    began, env = time.perf_counter(), make_world(task, NUM_ENVS, 1000 * seed)
+    judge, expert, scores = cast_roles(stages, env, level)
     strategy = at_random(RATE) if method.endswith("random") else Strategy(
-        margin=(1.0 - ALPHA[task]) * _mean_value(task, judge), hindsight=scale.hindsight
+        margin=(1.0 - ALPHA[task]) * mean_value(task, judge), hindsight=scale.hindsight
     )  # fmt: skip
-    boss = Overseer(
-        strategy, NUM_ENVS, expert=lambda obs: expert.actor(obs["policy"]), judge=by_critics(judge),
-        reference=lambda obs: judge.actor(obs["policy"]), seed=seed,
-    )  # fmt: skip
+    boss = Overseer(strategy, NUM_ENVS, expert=expert.label, judge=judge.judge, reference=judge.label, seed=seed)
     driven: dict[str, float] = {}
     if method.startswith("rlif"):
         actor = _rlif(folder, task, env, boss, seed, scale)
@@ -311,9 +196,3 @@ def _dagger(folder: Path, env: VecEnv, boss: Overseer, method: str, seed: int, s
         round_updates=max(1, scale.steps // 40), relabel=RATE,
     )  # fmt: skip
     return imitation_loop.train(cfg, env, folder, boss, progress=False).actor
-
-
-def _world(task: str, num_envs: int, seed: int) -> VecEnv:
-    if task in SCALE:
-        return cast("VecEnv", make_gym_world(task, num_envs=num_envs, seed=seed, threads=1))
-    return cast("VecEnv", make_env(zoo.load("sim", f"tasks/{task}").task(), num_envs=num_envs, seed=seed, threads=1))

@@ -77,7 +77,7 @@ def train(
             if jump_start is not None:
                 action = jump_start.act(obs, action)
             step = env.step(action)
-            replay.extend(_columns(obs, action, step))
+            replay.extend(as_columns(obs, action, step))
             tracker.add(step.reward, step.terminated, step.truncated)
             if jump_start is not None:
                 jump_start.add(step.reward, step.terminated, step.truncated)
@@ -99,7 +99,8 @@ def train(
     return agent
 
 
-def _columns(obs: dict[str, Tensor], action: Tensor, step: Step) -> dict[str, Tensor]:
+def as_columns(obs: dict[str, Tensor], action: Tensor, step: Step) -> dict[str, Tensor]:
+    """Return a step of N environments as rows of ``transition_columns``."""
     return {
         "obs": joined(obs).cpu(), "action": action.cpu(), "reward": step.reward.cpu(),
         "next_obs": joined(step.next_obs).cpu(), "terminated": step.terminated.cpu(),

@@ -152,7 +152,7 @@ class GymBatch:
         if state.shape != self.batch.state.shape:
             raise ValueError(f"the snapshot has states of shape {state.shape}; here they are {self.batch.state.shape}")
         self.batch.state[:] = state
-        self._steps, self._returns = np.array(snapshot["steps"]), np.array(snapshot["returns"])
+        self._steps, self._returns = (np.asarray(snapshot[name]).copy() for name in ("steps", "returns"))
         self._rngs = [np_random(0)[0] for _ in range(self.num_envs)]
         for rng, stored in zip(self._rngs, snapshot["rngs"], strict=True):
             rng.bit_generator.state = stored
