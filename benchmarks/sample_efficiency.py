@@ -57,14 +57,14 @@ _log = logging.getLogger(__name__)
 
 
 def run(
-    *, task: str = "Hopper-v5", method: str | Sequence[str] = "droq", seeds: int = 3, steps: int = 50_000,
+    *, task: str = "Hopper-v5", methods: Sequence[str] = ("droq",), seeds: int = 3, steps: int = 50_000,
     evaluate_every: int = 5_000, start_steps: int = 5_000, out: str = "runs/sample_efficiency", card: str = "",
 ) -> dict[str, Any]:  # fmt: skip
     """Train one or more methods with every seed, each run on one thread, and write the card.
 
     Args:
         task: A registered environment.
-        method: ``sac``, ``redq``, ``droq``, ``rlpd``, or several of them.
+        methods: Keys of ``METHODS``.
         seeds: Runs per method, seeds 0, 1, ...
         steps: Transitions per run.
         evaluate_every: Transitions between tests of the policy.
@@ -75,7 +75,6 @@ def run(
     Raises:
         ValueError: An unknown method, or steps that do not divide by ``evaluate_every``.
     """
-    methods = (method,) if isinstance(method, str) else tuple(method)
     if unknown := [name for name in methods if name not in METHODS]:
         raise ValueError(f"no method {unknown[0]!r}; the choices are {tuple(METHODS)}")
     if steps % evaluate_every:
@@ -184,7 +183,7 @@ def _markdown(task: str, name: str, cells: Sequence[Cell]) -> str:
     lines = [
         f"# Sample efficiency on {task}",
         "",
-        f"`robot-rl bench sample_efficiency task={task} method={next(iter(means))} steps={steps}` · mean ± deviation "
+        f"`robot-rl bench sample_efficiency task={task} methods={','.join(means)} steps={steps}` · mean ± deviation "
         f"over seeds of the return of {EPISODES} deterministic episodes, raw rewards. Settings: `learn/presets`. "
         f"Published: REDQ as the authors of nnabla-rl reproduced it, version 2 of the task (in the paper, Chen et al. "
         f"2021, arXiv 2101.05982: {PAPER.get(body, 'no number')}); DroQ (arXiv 2110.02034) shows curves at its level.",

@@ -43,12 +43,16 @@ class GymWorld:
             seed: Copy i is seeded with ``seed + i`` at its first reset.
 
         Raises:
-            ValueError: A space is not a Box of floats with one dimension or more, or the actions are unbounded.
+            ValueError: No such name, a space that is not a Box of floats with one dimension or more, or unbounded
+                actions.
         """
         if num_envs < 1:
             raise ValueError(f"num_envs is {num_envs}; at least 1")
-        builder = (lambda: gymnasium.make(make)) if isinstance(make, str) else make
-        self.envs: list[gymnasium.Env[Any, Any]] = [builder() for _ in range(num_envs)]
+        try:
+            builder = (lambda: gymnasium.make(make)) if isinstance(make, str) else make
+            self.envs: list[gymnasium.Env[Any, Any]] = [builder() for _ in range(num_envs)]
+        except gymnasium.error.UnregisteredEnv as error:
+            raise ValueError(f"Gymnasium has no environment {make!r}: {error}") from error
         self._obs_space = _box("observation", self.envs[0].observation_space)
         self._action_space = _box("action", self.envs[0].action_space)
         if not np.isfinite([self._action_space.low, self._action_space.high]).all():

@@ -126,6 +126,11 @@ def test_many_copies_reset_in_the_same_step_and_report_the_end() -> None:
     envs.close()
 
 
+def test_a_name_that_gymnasium_does_not_know_is_named() -> None:
+    with pytest.raises(ValueError, match=r"no environment 'Hoper-v5'.*Hopper"):
+        GymWorld("Hoper-v5", num_envs=1, seed=0)
+
+
 def test_wrong_arguments_are_refused() -> None:
     env = TaskEnv(task("cartpole_swingup"))
     with pytest.raises(gymnasium.error.ResetNeeded):
