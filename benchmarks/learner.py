@@ -117,7 +117,7 @@ def _products(cfg: Config) -> Block:
     Per update the targets' values, the critics' values, gradients of all weights, and of the hidden layers; per block
     the actor's next actions, its own step through all critics, and its Adam.
     """
-    e, m, wide = cfg.critics, cfg.subset, OBS + ACTIONS
+    e, m, wide = cfg.critics, int(cfg.subset), OBS + ACTIONS
     critics, targets = _Stack(e, wide, BATCH), _Stack(m, wide, BATCH)
     ahead, actor = _Stack(1, OBS, cfg.utd * BATCH, out=2 * ACTIONS), _Stack(1, OBS, BATCH, out=2 * ACTIONS)
     flat = torch.zeros(critics.size)

@@ -10,6 +10,7 @@ Shapes: as in ``rlpd``.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -56,7 +57,7 @@ def prepare(agent: Agent, batch: Batch, cfg: Config) -> Block:
     mask = cfg.discount * (1.0 - batch.terminated)
     rows = len(x) // cfg.utd
     drops = draw_drops(agent, cfg, members=cfg.critics, rows=rows, passes=cfg.utd)
-    next_drops = draw_drops(agent, cfg, members=cfg.subset, rows=rows, passes=cfg.utd)
+    next_drops = draw_drops(agent, cfg, members=math.ceil(cfg.subset), rows=rows, passes=cfg.utd)
     return Block(x, next_x, batch.reward, mask, bonus, _choose(agent, cfg), drops, next_drops)
 
 
@@ -69,11 +70,22 @@ def draw_drops(agent: Agent, cfg: Config, *, members: int, rows: int, passes: in
 
 
 def _choose(agent: Agent, cfg: Config) -> Tensor | None:
-    """Draw M critics for every minibatch, without replacement (REDQ, algorithm 1), (U, M)."""
+    """Draw the critics of every minibatch, (U, M)."""
     if cfg.subset == cfg.critics:
         return None
-    rows = [torch.randperm(cfg.critics, generator=agent.generator)[: cfg.subset] for _ in range(cfg.utd)]
-    return torch.stack(rows).to(agent.device)
+    return torch.stack([draw_subset(cfg, agent.generator) for _ in range(cfg.utd)]).to(agent.device)
+
+
+def draw_subset(cfg: Config, generator: torch.Generator) -> Tensor:
+    """Draw the critics of one minimum, (M,), without replacement (REDQ, algorithm 1).
+
+    Where M is not whole it is rounded up or down at random, so that it is M on average; one critic stands twice in what
+    was rounded down, because shapes stay as they are and the minimum is the same.
+    """
+    chosen = torch.randperm(cfg.critics, generator=generator)[: math.ceil(cfg.subset)]
+    if cfg.subset % 1.0 and torch.rand((), generator=generator) >= cfg.subset % 1.0:
+        chosen[-1] = chosen[0]
+    return chosen
 
 
 def take(agent: Agent, block: Block, cfg: Config) -> tuple[float, float]:

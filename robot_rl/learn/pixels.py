@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from robot_rl.data.pictures import PictureReplay, sample_pictures
 from robot_rl.learn import checkpoint, encoder, ensemble, fused, rlpd
 from robot_rl.learn.agent import Agent
+from robot_rl.learn.critic_steps import draw_subset
 from robot_rl.learn.encoder import Encoder, random_shift
 from robot_rl.learn.ensemble import Layer
 from robot_rl.learn.squashed import Actor
@@ -229,7 +230,7 @@ def _target(seer: Seer, batch: Batch, u: int, targets: list[Layer], lr: rlpd.Con
     xi = heads.actor.noise(len(seen), matrices=1, generator=heads.generator)
     action, log_prob, _ = heads.actor.sample(seen, xi)
     if lr.subset < lr.critics:
-        targets = ensemble.pick(targets, torch.randperm(lr.critics, generator=heads.generator)[: lr.subset])
+        targets = ensemble.pick(targets, draw_subset(lr, heads.generator))
     x = torch.cat(((seen - heads.obs_mean) * heads.obs_scale, action), -1)
     q = ensemble.evaluate(targets, x).amin(0)
     if lr.backup_entropy:

@@ -47,8 +47,8 @@ class Config:
     """Defaults are the paper's for state-based locomotion."""
 
     critics: int = 10
-    subset: int = 2
-    """Critics in the minimum of the target, drawn anew for each update."""
+    subset: float = 2
+    """Critics in the minimum of the target, drawn anew for each update; of 1.3 one or, with probability 0.3, two."""
     hidden: tuple[int, ...] = (256, 256)
     layer_norm: bool = True
     dropout: float = 0.0
@@ -126,14 +126,15 @@ class Config:
     """Transitions between checkpoints."""
 
     def __post_init__(self) -> None:
-        ones = ("critics", "subset", "utd", "batch", "n_step", "sde_every", "segment", "capacity", "log_every")
+        ones = ("critics", "utd", "batch", "n_step", "sde_every", "segment", "capacity", "log_every")
         check_whole("rlpd config", self, *ones, "save_every", least=1)
         check_whole("rlpd config", self, "total_steps", "start_steps", "warmup", "seed", least=0)
         check_range("rlpd config", self, "discount", "tau", high=1.0)
         rates = ("actor_lr", "critic_lr", "temperature_lr", "temperature", "grad_clip", "anchor", "blocks_per_step")
         check_range("rlpd config", self, *rates)
-        if not 1 <= self.subset <= self.critics:
-            raise ValueError(f"subset is {self.subset}; it must lie in [1, critics = {self.critics}]")
+        check_range("rlpd config", self, "subset", low=1.0, high=self.critics)
+        if self.dropout and self.subset % 1.0:
+            raise ValueError(f"subset is {self.subset}; with dropout it must be a whole number")
         if self.actor_reduce not in ("mean", "min"):
             raise ValueError(f"actor_reduce is {self.actor_reduce!r}; the choices are 'mean' and 'min'")
         if not 0.0 <= self.dropout < 1.0:

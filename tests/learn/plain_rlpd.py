@@ -6,6 +6,7 @@ One minibatch and one critic at a time, with the random numbers of the fast upda
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +94,11 @@ class Reference:
             action, log_prob, _ = self.actor.sample(batch.next_obs, xi)
             chosen = list(range(cfg.critics))
             if cfg.subset < cfg.critics:
-                chosen = torch.randperm(cfg.critics, generator=self.generator)[: cfg.subset].tolist()
+                whole = int(cfg.subset)
+                chosen = torch.randperm(cfg.critics, generator=self.generator).tolist()
+                if cfg.subset > whole:
+                    whole += int(torch.rand((), generator=self.generator) < cfg.subset - whole)
+                chosen = chosen[:whole]
             low = self.value([self.targets[i] for i in chosen], batch.next_obs, action, drops).min(0).values
             if cfg.backup_entropy:
                 low = low - self.log_temperature.exp() * log_prob
@@ -104,7 +109,7 @@ class Reference:
         xi = self.actor.noise(len(batch.action), matrices=cfg.utd, generator=self.generator)
         per = len(xi) // cfg.utd  # rows of noise per minibatch, or one matrix
         now = self.drops(cfg.critics, size, cfg.utd)
-        then = self.drops(cfg.subset, size, cfg.utd)
+        then = self.drops(math.ceil(cfg.subset), size, cfg.utd)
         part = batch
         for u in range(cfg.utd):
             part = Batch(*(t[u * size : (u + 1) * size] for t in batch))

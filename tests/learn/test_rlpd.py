@@ -11,6 +11,7 @@ import torch
 
 from robot_rl.data.replay import Replay, transition_columns
 from robot_rl.learn import checkpoint
+from robot_rl.learn.critic_steps import draw_subset
 from robot_rl.learn.ensemble import Shape, evaluate, init_ensemble, split
 from robot_rl.learn.rlpd import Batch, Config, draw, fix_statistics, make_agent, update
 from tests.learn.plain_rlpd import Reference
@@ -31,6 +32,7 @@ ROWS = {
     "sac": replace(SMALL, critics=2, subset=2, layer_norm=False, utd=1, actor_reduce="min"),
     "rlpd with gsde": replace(SMALL, exploration="gsde", sde_log_std=-1.0, mean_clip=2.0),
     "redq": replace(SMALL, layer_norm=False),
+    "redq of one or two": replace(SMALL, layer_norm=False, subset=1.5),
     "rlpd": SMALL,
     "droq": replace(SMALL, critics=2, dropout=0.1, target_entropy=-1.0),
     "dropout without layer norm, min": replace(SMALL, dropout=0.3, layer_norm=False, actor_reduce="min"),
@@ -152,6 +154,13 @@ def test_larger_subsets_give_lower_targets() -> None:
     assert means[0] < means[1] < means[2] == pytest.approx((0.99 * 4.0) ** 2, rel=1e-5)
 
 
+def test_a_subset_that_is_not_whole_is_so_on_average() -> None:
+    generator = torch.Generator().manual_seed(0)
+    sizes = [len(draw_subset(replace(SMALL, subset=2.25), generator).unique()) for _ in range(4_000)]
+    assert set(sizes) == {2, 3}
+    assert np.mean(sizes) == pytest.approx(2.25, abs=0.03)  # four deviations
+
+
 def test_warmup_and_start_keep_the_released_policy() -> None:
     cfg = replace(SMALL, warmup=6)
     source = make_agent(replace(cfg, seed=5), obs_size=D, num_actions=A)
@@ -182,7 +191,8 @@ def test_resumed_learning_gives_identical_numbers(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"subset": 5}, "subset"),
+        ({"subset": 5}, r"subset is 5; it must be a number in \[1, 4\]"),
+        ({"subset": 1.5, "dropout": 0.1}, "with dropout it must be a whole number"),
         ({"actor_reduce": "max"}, "max"),
         ({"start_std": 9.0}, "std_range"),
         ({"n_step": 0}, "n_step is 0"),
