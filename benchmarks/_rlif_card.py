@@ -48,11 +48,9 @@ def write_card(folder: Path, cells: Sequence[Cell]) -> None:
 
 def _head(cells: Sequence[Cell]) -> list[str]:
     first, seeds = cells[0], 1 + max(cell["seed"] for cell in cells)
-    told = f"steps={first['steps']} ppo_steps={first['ppo_steps']}"
+    told = f"steps={first['steps']} updates={first['updates']:g} ppo_steps={first['ppo_steps']}"
     told += "".join(f" {name}={round(first[name] / first['share'])}" for name in ("expert_steps", "stage_steps"))
-    told += "".join(f" {name}={int(first[name])}" for name in ("updates", "width", "critics", "hindsight"))
-    by_task = {cell["task"]: cell for cell in cells}
-    discounts = ", ".join(f"{cell['discount']:g} ({task})" for task, cell in by_task.items())
+    told += "".join(f" {name}={int(first[name])}" for name in ("width", "critics", "hindsight"))
     return [
         "# RLIF, HG-DAgger, DAgger and BC given the same interventions",
         "",
@@ -63,9 +61,10 @@ def _head(cells: Sequence[Cell]) -> list[str]:
         "",
         "Ours, not the paper's: the sizes in the command; "
         + ("the judge sees what the policy did (hindsight); " if first["hindsight"] else "")
-        + f"values are discounted by {discounts}, not 0.99; the temperature begins at {first['temperature']:g}, not 1; "
-        "a step that ends an episode for good is worth -1 / (1 - discount), whoever takes it, so that no fall is a way "
-        "out; the margin is additive.",
+        + f"values are discounted by {first['discount']:g}, not 0.99; the temperature begins at "
+        f"{first['temperature']:g}, not 1; a step that ends an episode for good is worth -1 / (1 - discount), whoever "
+        "takes it, so that no fall is a way out; the margin is additive. As in the released code RLIF does not learn "
+        "from the steps of who takes over.",
     ]
 
 

@@ -35,7 +35,9 @@ from robot_rl.zoo.benchmarks.gsde_locomotion import config  # pyright: ignore[re
 
 GAITS = {"Hopper-v5": (-20.27, 3234.3), "Walker2d-v5": (1.63, 4592.3)}
 """Returns that score 0 and 100: D4RL's random and expert (Fu et al. 2020, arXiv 2004.07219)."""
-EPISODES, EVAL_SEED, NUM_ENVS = 20, 10_000, 4
+EPISODES, EVAL_SEED = 20, 10_000
+NUM_ENVS = 4
+"""In which experts learn and judges are looked at."""
 PPO_STAGES, PRIOR_STEPS, PRIOR_NOISE = 10, 4_000, 0.1
 """Stages of PPO's training, and what its policy drives at each: steps, and deviation of the noise on its actions."""
 SHARE = {"panda_reach": 0.4}
@@ -64,8 +66,8 @@ class Scale:
     """Of RLPD for judge and experts."""
     stage_steps: int
     """Between stages of that."""
-    updates: int
-    """Critic updates per environment step, of RLIF and the expert."""
+    updates: float
+    """Blocks of one critic and one actor step per environment step of RLIF; experts take 1."""
     width: int
     critics: int
     hindsight: bool
@@ -79,14 +81,14 @@ class Scale:
     @property
     def networks(self) -> str:
         """What tells the files of one size from those of another."""
-        return f"{self.updates}_{self.critics}x{self.width}"
+        return f"{self.critics}x{self.width}"
 
 
 def learner(scale: Scale) -> rlpd.Config:
-    """Return RLPD's settings for experts and, but for the discount, for RLIF."""
+    """Return RLPD's settings for experts and, but for discount and updates, for RLIF."""
     hidden = (scale.width, scale.width)
     return replace(
-        rlif.LEARNER, critics=scale.critics, hidden=hidden, actor_hidden=hidden, utd=scale.updates,
+        rlif.LEARNER, critics=scale.critics, hidden=hidden, actor_hidden=hidden,
         actor_reduce="min" if scale.critics == rlif.LEARNER.subset else "mean",  # of two the mean is too bold (SAC)
         temperature=TEMPERATURE, capacity=max(CAPACITY, scale.steps, scale.expert_steps), save_every=10**9,
         log_every=max(1, min(1_000, scale.steps // 20)),

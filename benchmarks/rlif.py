@@ -4,8 +4,10 @@ Luo et al. 2024 (arXiv 2311.12996), table 1. For every task experts train once, 
 best stage judges (its critics) and is the reference, and the stage whose score is nearest to a level is the expert that
 takes over. The paper's bodies were version 2 under D4RL's experts, it had no such Panda: compare the direction. The
 judge's margin is additive, ``1 - alpha`` of the mean value of the reference on its own way, because values near a fall
-are not always positive. BC clones the demonstrations and all that the overseer did in RLIF's run. Cloning takes the
-released code's 100,000 gradient steps and 2,500 a round of a study of 100,000 steps, in proportion.
+are not always positive. As in the released code RLIF does not learn from the steps of who takes over, which are never
+blamed: the judge would blame most of a bad expert's, and the policy that does the same is blamed. BC clones the
+demonstrations and all that the overseer did in RLIF's run. Cloning takes the released code's 100,000 gradient steps,
+then 2,500 a round.
 
 A finished (task, level, method, seed) is a small JSON in ``out`` and is not run again; the card is written after each.
 """
@@ -22,7 +24,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -30,14 +32,13 @@ import torch
 from robot_rl.data.atomic import write_whole
 from robot_rl.data.interventions import Labelling
 from robot_rl.data.replay import Replay
-from robot_rl.learn import checkpoint, imitation, imitation_loop, rlif, rlif_loop
+from robot_rl.learn import imitation, imitation_loop, rlif, rlif_loop
 from robot_rl.learn.env import VecEnv
 from robot_rl.learn.metrics import METRICS_FILE, read_metrics
 from robot_rl.learn.overseer import Overseer, Strategy, at_random
 from robot_rl.zoo.benchmarks._rlif_card import METHODS, summary, write_card  # pyright: ignore[reportMissingImports]  # found by zoo
 from robot_rl.zoo.benchmarks._rlif_experts import (  # pyright: ignore[reportMissingImports]  # found by zoo
     EPISODES,
-    NUM_ENVS,
     SHARE,
     TEMPERATURE,
     Scale,
@@ -59,19 +60,24 @@ better."""
 LEVELS = {"panda_reach": (60,)}
 """Of the experts of a task with levels of its own. One that solves a fifth of the Panda's episodes leads the arm where
 most of its own actions are bad to the judge: take-overs fell from 0.89 to 0.59 per step in 14,000 steps of one run."""
-DISCOUNT = {"Hopper-v5": 0.97, "Walker2d-v5": 0.97, "panda_reach": 0.9}
+DISCOUNT = 0.9
 """Of RLIF's values. Under the paper's 0.99 the value of being blamed again and again takes 1 / (tau (1 - discount)),
-20,000 updates, to settle; on the Panda what one action costs was lost in that drift."""
+20,000 updates, to settle, and what one action costs is lost in that drift; the judge looks far ahead for the policy."""
 RATE = 0.85
 """Of the random overseer and of DAgger's labels, as the paper's 85 % columns."""
+
+LEARNER_ENVS = 16
+CLONING: dict[str, Any] = {"pretrain_updates": 100_000, "round_updates": 2_500, "episodes": 25, "relabel": RATE}
+"""Of the baselines. The released code's, but for five times its episodes a round: they get as many steps as RLIF, more
+than its hundred rounds took."""
 
 _log = logging.getLogger(__name__)
 
 
 def run(
     *, tasks: Sequence[str] = tuple(ALPHA), levels: Sequence[int] = (110, 20),
-    methods: Sequence[str] = METHODS, seeds: int = 3, steps: int = 200_000, ppo_steps: int = 1_000_000,
-    expert_steps: int = 100_000, stage_steps: int = 10_000, updates: int = 2, width: int = 256, critics: int = 10,
+    methods: Sequence[str] = METHODS, seeds: int = 3, steps: int = 1_000_000, ppo_steps: int = 1_000_000,
+    expert_steps: int = 100_000, stage_steps: int = 10_000, updates: float = 1.0, width: int = 256, critics: int = 10,
     hindsight: int = 1, out: str = "runs/rlif", card: str = "",
 ) -> dict[str, Any]:  # fmt: skip
     """Train experts, then every method with every seed, each run on one thread, and write the card.
@@ -85,7 +91,7 @@ def run(
         ppo_steps: Of PPO, whose episodes experts of gaits begin with.
         expert_steps: Of RLPD for judge and experts.
         stage_steps: Between stages of that.
-        updates: Critic updates per environment step.
+        updates: Critic updates per environment step of RLIF; the actor takes as many, and experts 1.
         width: Of the two hidden layers of all networks.
         critics: Of the ensembles of RLIF and of the judge.
         hindsight: 1 lets the judge see what the policy did, as people do, and that step is blamed; 0 what it is about
@@ -124,7 +130,7 @@ def run(
 
 def _kept(out: Path, task: str, level: int, method: str, seed: int, scale: Scale) -> Cell:
     how = "hind" if scale.hindsight else "fore"
-    path = out / f"{task}_{level}_{method}_seed{seed}_{scale.steps}_{scale.networks}_{how}.json"
+    path = out / f"{task}_{level}_{method}_seed{seed}_{scale.steps}_{scale.updates:g}_{scale.networks}_{how}.json"
     stages = train_experts(out / f"expert_{task}_{scale.networks}", task, scale)
     if method == "bc":
         with alone(path.with_name(path.name.replace("_bc_", "_rlif_value_"))):  # which another process may be at
@@ -136,12 +142,12 @@ def _kept(out: Path, task: str, level: int, method: str, seed: int, scale: Scale
 
 def _train(folder: Path, stages: Sequence[Path], task: str, level: int, method: str, seed: int, scale: Scale) -> Cell:
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
-    began, env = time.perf_counter(), make_world(task, NUM_ENVS, 1000 * seed)
+    began, env = time.perf_counter(), make_world(task, LEARNER_ENVS, 1000 * seed)
     judge, expert, scores = cast_roles(stages, env, level)
     strategy = at_random(RATE) if method.endswith("random") else Strategy(
         margin=(1.0 - ALPHA[task]) * mean_value(task, judge), hindsight=scale.hindsight
     )  # fmt: skip
-    boss = Overseer(strategy, NUM_ENVS, expert=expert.label, judge=judge.judge, reference=judge.label, seed=seed)
+    boss = Overseer(strategy, LEARNER_ENVS, expert=expert.label, judge=judge.judge, reference=judge.label, seed=seed)
     driven: dict[str, float] = {}
     if method.startswith("rlif"):
         actor = _rlif(folder, task, env, boss, seed, scale)
@@ -155,26 +161,47 @@ def _train(folder: Path, stages: Sequence[Path], task: str, level: int, method: 
     shutil.rmtree(folder, ignore_errors=True)
     return {
         "task": task, "level": level, "method": method, "seed": seed, "score": points, **scores, **driven,
-        **asdict(scale), "share": SHARE.get(task, 1.0), "episodes": EPISODES, "discount": DISCOUNT[task],
+        **asdict(scale), "share": SHARE.get(task, 1.0), "episodes": EPISODES, "discount": DISCOUNT,
         "temperature": TEMPERATURE, "seconds": round(time.perf_counter() - began, 1),
     }  # fmt: skip
 
 
 def _rlif(folder: Path, task: str, env: VecEnv, boss: Overseer, seed: int, scale: Scale) -> torch.nn.Module:
-    worst = -1.0 / (1.0 - DISCOUNT[task])  # a fall may not be a way out for whoever is blamed at every step
+    worst = -1.0 / (1.0 - DISCOUNT)  # a fall may not be a way out for whoever is blamed at every step
     cfg = rlif.Config(
-        strategy=boss.strategy, rlpd=replace(learner(scale), discount=DISCOUNT[task]), seed=seed,
-        total_steps=scale.steps, labelling=Labelling(end_reward=worst),
+        strategy=boss.strategy, seed=seed,
+        rlpd=replace(learner(scale), discount=DISCOUNT, blocks_per_step=scale.updates),
+        total_steps=scale.steps, labelling=Labelling(end_reward=worst, store_takeover_steps=False),
     )  # fmt: skip
-    pupil = rlif_loop.train(cfg, env, folder, boss, progress=False)
-    path = checkpoint.latest(folder / "checkpoints")
-    assert path is not None, "a run ends with a checkpoint"
-    state = checkpoint.load(path)["replays"]["online"]
-    seen = Replay(1, state["columns"]).split(state["rows"].numpy())
-    chosen, data = seen["human"] > 0.0, io.BytesIO()
-    np.savez(data, obs=seen["obs"][chosen], action=seen["action"][chosen])
+    noted = _Noted(boss)
+    pupil = rlif_loop.train(cfg, env, folder, cast("Overseer", noted), progress=False)
+    obs, action = (torch.cat(x).numpy() for x in zip(*noted.did, strict=True))
+    data = io.BytesIO()
+    np.savez(data, obs=obs, action=action.clip(-rlif_loop.ACTION_LIMIT, rlif_loop.ACTION_LIMIT))
     write_whole(folder.with_suffix(".npz"), data.getvalue())
     return pupil.actor
+
+
+class _Noted:
+    """An overseer, and all that it did itself, demonstrations included: what BC clones."""
+
+    def __init__(self, boss: Overseer) -> None:
+        self._boss = boss
+        self.did: list[tuple[torch.Tensor, torch.Tensor]] = []
+        """Observations and actions, (n, D) and (n, A)."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._boss, name)
+
+    def drive(self, obs: dict[str, torch.Tensor]) -> torch.Tensor:
+        action = self._boss.drive(obs)
+        self.did.append((obs["policy"].clone(), action))
+        return action
+
+    def oversee(self, obs: dict[str, torch.Tensor], robot: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        action, human = self._boss.oversee(obs, robot)
+        self.did.append((obs["policy"][human], action[human]))
+        return action, human
 
 
 def _bc(source: Path, env: VecEnv, seed: int, scale: Scale) -> torch.nn.Module:
@@ -188,14 +215,13 @@ def _bc(source: Path, env: VecEnv, seed: int, scale: Scale) -> torch.nn.Module:
     data.extend(columns)
     cfg = imitation.Config(method="bc", hidden=(scale.width, scale.width), seed=seed)
     clone = imitation.make_clone(cfg, sizes)
-    imitation.fit(clone, data, scale.steps, cfg, np.random.default_rng(seed))
+    imitation.fit(clone, data, CLONING["pretrain_updates"], cfg, np.random.default_rng(seed))
     return clone.actor
 
 
 def _dagger(folder: Path, env: VecEnv, boss: Overseer, method: str, seed: int, scale: Scale) -> torch.nn.Module:
     cfg = imitation.Config(
         method="dagger" if method == "dagger" else "hg_dagger", strategy=boss.strategy, seed=seed, rounds=10**6,
-        total_steps=scale.steps, hidden=(scale.width, scale.width), pretrain_updates=scale.steps,
-        round_updates=max(1, scale.steps // 40), relabel=RATE,
+        total_steps=scale.steps, hidden=(scale.width, scale.width), **CLONING,
     )  # fmt: skip
     return imitation_loop.train(cfg, env, folder, boss, progress=False).actor

@@ -39,7 +39,8 @@ class Labelling:
     """Added where a step ends its episode for good. 0 suits episodes that end at the goal; where they end in falls, 0
     makes a fall the cheapest way to be left alone, and ``lasting_cost`` is a fit."""
     store_takeover_steps: bool = True
-    """Whether steps of the person are learnt from; RLIF's released code leaves most of them out."""
+    """Whether steps of the person are learnt from. They are never blamed: where a bad expert takes over on a good
+    judge's behalf, the policy is blamed for what it was shown, and False is better, as in RLIF's released code."""
 
     def __post_init__(self) -> None:
         if self.blame_window < 1:
