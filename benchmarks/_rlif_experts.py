@@ -40,7 +40,7 @@ NUM_ENVS = 4
 """In which experts learn and judges are looked at."""
 PPO_STAGES, PRIOR_STEPS, PRIOR_NOISE = 10, 4_000, 0.1
 """Stages of PPO's training, and what its policy drives at each: steps, and deviation of the noise on its actions."""
-SHARE = {"panda_reach": 0.4}
+SHARE = {"panda_reach": 0.2}
 """Of the steps that RLPD trains experts, where it is not 1: a reach is learnt sooner than a gait."""
 TEMPERATURE = 0.1
 """At the start, of experts and learners. The released code's 1.0 takes a million steps to fall: after 10,000 on the

@@ -115,13 +115,13 @@ def _literal(text: str) -> Any:
 
 
 def _listed(pair: str, value: Any, default: tuple[Any, ...], choices: tuple[Any, ...] | None) -> tuple[Any, ...]:
-    """Return the entries that were named, of the default's kind and of the choices, where these are known."""
+    """Return the entries that were named, of the default's kinds and of the choices, where these are known."""
     if isinstance(value, str):
         value = tuple(value.split(","))
     entries = tuple(value) if isinstance(value, list | tuple) else (value,)
     name, kinds = pair.partition("=")[0], {type(entry) for entry in default}
     example = f"{name}={','.join(map(str, default))}"
-    if not entries or any(type(entry) not in kinds for entry in entries):
+    if kinds and (not entries or any(type(entry) not in kinds for entry in entries)):
         raise ValueError(f"option {pair!r} must be a list such as {example}")
     if choices is not None and (unknown := [entry for entry in entries if entry not in choices]):
         raise ValueError(f"option {pair!r}: no {unknown[0]!r}; the choices are {list(choices)}")
