@@ -63,7 +63,7 @@ def _head(cells: Sequence[Cell]) -> list[str]:
         + ("the judge sees what the policy did (hindsight); " if first["hindsight"] else "")
         + f"values are discounted by {first['discount']:g}, not 0.99; the temperature begins at "
         f"{first['temperature']:g}, not 1; a step that ends an episode for good is worth -1 / (1 - discount), whoever "
-        "takes it, so that no fall is a way out; RLIF's learner is faster (rates 0.001, tau 0.01) and less noisy "
+        "takes it, so that no fall is a way out; RLIF's learner is faster (rates 0.001, tau 0.02) and less noisy "
         "(target entropy -A); the margin is additive; the judge acts on what it thinks in "
         f"{first['certainty']:.0%} of steps, not 95 %. As in the released code RLIF does not learn from the steps of "
         "who takes over.",
