@@ -25,6 +25,7 @@ from robot_rl import zoo
 from robot_rl.data.replay import Replay, transition_columns
 from robot_rl.learn import checkpoint, ppo, ppo_loop, rlif, rlpd, rlpd_file, rlpd_loop
 from robot_rl.learn.env import VecEnv
+from robot_rl.learn.overseer import Judge, panel
 from robot_rl.learn.reward_scale import ScaledRewards
 from robot_rl.learn.teacher import Teacher, load_teacher
 from robot_rl.learn.watched import evaluate
@@ -130,18 +131,34 @@ def train_experts(folder: Path, task: str, scale: Scale) -> list[Path]:
     return [*_stages(folder, "ppo"), *_stages(folder, "rlpd")]
 
 
-def cast_roles(stages: Sequence[Path], env: VecEnv, level: float) -> tuple[Teacher, Teacher, dict[str, float]]:
-    """Return RLPD's best stage, who judges, the stage whose score is nearest to ``level``, and the scores of both."""
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """Who plays which part."""
+
+    reference: Teacher
+    """RLPD's best stage; its critics alone measure what a step is worth."""
+    judge: Judge
+    """An opinion of each of RLPD's stages of the second half."""
+    expert: Teacher
+    """Who takes over."""
+    scores: dict[str, float]
+    """``judge_score``, which is the reference's, and ``expert_score``."""
+
+
+def cast_roles(stages: Sequence[Path], env: VecEnv, level: float) -> Roles:
+    """Return who judges and, as the stage whose score is nearest to ``level``, who takes over."""
     sizes = env.obs_sizes | {"action": env.num_actions}
     scores = {path: float(checkpoint.load(path)["score"]) for path in stages}
-    best = max((path for path in stages if path.name.startswith("rlpd")), key=lambda path: scores[path])
-    near = min(stages, key=lambda path: abs(scores[path] - level))
-    judge, expert = (load_teacher(path, sizes) for path in (best, near))
-    return judge, expert, {"judge_score": scores[best], "expert_score": scores[near]}
+    trained = [path for path in stages if path.name.startswith("rlpd")]
+    best, near = max(trained, key=lambda path: scores[path]), min(stages, key=lambda path: abs(scores[path] - level))
+    reference, expert = (load_teacher(path, sizes) for path in (best, near))
+    judges = [load_teacher(path, sizes).judge for path in trained[len(trained) // 2 :]]
+    judge = panel([judge for judge in judges if judge is not None])
+    return Roles(reference, judge, expert, {"judge_score": scores[best], "expert_score": scores[near]})
 
 
 def mean_value(task: str, judge: Teacher) -> float:
-    """Return the judge's mean value of its own actions, over steps of its own episodes."""
+    """Return the mean value that a policy's own critics give its actions, over steps of its own episodes."""
     assert judge.judge is not None, "rlpd's stages have critics"
     world, values = make_world(task, NUM_ENVS, EVAL_SEED + 1), []
     obs = world.reset()

@@ -11,7 +11,7 @@ Shapes: N environments · A action.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -25,7 +25,7 @@ from robot_rl.learn.env import joined
 Act: TypeAlias = Callable[[dict[str, Tensor]], Tensor]
 """Observations, each (N, D_group), to actions in [-1, 1], (N, A)."""
 Judge: TypeAlias = Callable[[dict[str, Tensor], Tensor], Tensor]
-"""Observations and actions (N, A) to how good it is to take these, (N,)."""
+"""Observations and actions (N, A) to how good it is to take these, (N,); or in E opinions, (E, N)."""
 
 KINDS = ("value", "distance", "random", "uniform")
 
@@ -35,7 +35,7 @@ class Strategy:
     """When an overseer takes over; the defaults are RLIF's for the one that judges by value."""
 
     kind: str = "value"
-    """``value``: the judge prefers the reference's action; ``distance``: the expert's action is far from the policy's;
+    """``value``: the judge, in one of its opinions, prefers the reference's action; ``distance``: the expert's is far;
     ``random``: at every chance with ``rate``; ``uniform``: pauses and take-overs take turns."""
     relative: float = 0.97
     """value: take over where Q(robot) < relative * Q(reference); only for positive values."""
@@ -189,16 +189,25 @@ class Overseer:
         value = self._judge(obs, robot)
         best = self._judge(obs, (self._reference or self.expert)(obs))
         if strategy.margin is not None:
-            return best > value + strategy.margin
+            return _any_opinion(best > value + strategy.margin)
         if not bool((best > 0.0).all()):
             raise ValueError(
                 f"the judge values a reference action at {float(best.min()):.4g}; the relative test needs positive "
                 "values: set Strategy.margin, which suits any sign"
             )
-        return value < strategy.relative * best
+        return _any_opinion(value < strategy.relative * best)
 
     def _draw(self, span: tuple[int, int], n: int) -> Tensor:
         return torch.randint(span[0], span[1] + 1, (n,), generator=self._generator)
+
+
+def _any_opinion(objects: Tensor) -> Tensor:
+    return objects if objects.dim() == 1 else objects.any(0)
+
+
+def panel(judges: Sequence[Judge]) -> Judge:
+    """Return a judge whose opinions are those of others, (E, N): who fools one has yet to fool all."""
+    return lambda obs, action: torch.stack([judge(obs, action) for judge in judges])
 
 
 def by_critics(agent: Agent) -> Judge:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robot_rl.learn import rlpd
-from robot_rl.learn.overseer import UNIFORM, Overseer, Strategy, at_random, by_critics, in_turns
+from robot_rl.learn.overseer import UNIFORM, Overseer, Strategy, at_random, by_critics, in_turns, panel
 
 GOOD = torch.tensor([[0.5, -0.5]])
 
@@ -81,6 +81,17 @@ def test_the_reference_may_be_another_than_the_expert() -> None:
     action, human = overseer.oversee(seen(1), torch.zeros(1, 2))
     assert bool(human) and torch.equal(action, -GOOD)  # judged by the good one, driven by the poor one
     assert not watch(Overseer(Strategy(certainty=1.0), 1, expert=poor, judge=judge), torch.zeros(1, 2), 9).any()
+
+
+@pytest.mark.parametrize("rule", [{"margin": 0.5}, {"relative": 0.97}])
+def test_of_a_panel_one_objection_is_enough(rule: dict[str, float]) -> None:
+    def fooled(obs: dict[str, Tensor], action: Tensor) -> Tensor:
+        return torch.where(action[:, 0] < -0.9, 9.0, 1.0) * torch.ones(len(action))  # likes one bad action best
+
+    wanted = torch.stack((torch.tensor([-1.0, 0.0]), GOOD[0]))
+    for judges, takes_over in (((fooled,), [False, False]), ((fooled, judge), [True, False])):
+        overseer = Overseer(Strategy(certainty=1.0, **rule), 2, expert=expert, judge=panel(judges))
+        assert watch(overseer, wanted, 1, level=5.0).tolist() == [takes_over]
 
 
 def test_a_distance_is_judged_without_values() -> None:

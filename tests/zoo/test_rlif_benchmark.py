@@ -73,8 +73,8 @@ def test_experts_of_a_gait_are_stages_of_ppo_and_of_rlpd_which_judges(
     before = [path.stat().st_mtime_ns for path in stages]
     assert experts.train_experts(tmp_path, "Hopper-v5", scale) == stages
     assert [path.stat().st_mtime_ns for path in stages] == before
-    judge, expert, scores = experts.cast_roles(stages, experts.make_world("Hopper-v5", 1, 0), 0.0)
-    obs = torch.zeros(2, 11)
-    assert judge.judge is not None and judge.judge({"policy": obs}, expert.label({"policy": obs})).shape == (2,)
-    assert scores["expert_score"] <= scores["judge_score"]
-    assert scores["expert_score"] == pytest.approx(experts.score("Hopper-v5", expert.actor))
+    roles = experts.cast_roles(stages, experts.make_world("Hopper-v5", 1, 0), 0.0)
+    seen = {"policy": torch.zeros(3, 11)}
+    assert roles.judge(seen, roles.expert.label(seen)).shape == (1, 3)  # the second of two stages
+    assert roles.scores["expert_score"] <= roles.scores["judge_score"]
+    assert roles.scores["expert_score"] == pytest.approx(experts.score("Hopper-v5", roles.expert.actor))
