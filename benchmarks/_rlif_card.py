@@ -61,19 +61,21 @@ def _head(cells: Sequence[Cell]) -> list[str]:
         "",
         "Ours, not the paper's: the sizes in the command; "
         + ("the judge sees what the policy did (hindsight); " if first["hindsight"] else "")
-        + f"values are discounted by {first['discount']:g}, not 0.99; the temperature begins at "
+        + f"values are discounted by {_by_task(cells, 'discount')}, not 0.99; the temperature begins at "
         f"{first['temperature']:g}, not 1; a step that ends an episode for good is worth -1 / (1 - discount), whoever "
-        "takes it, so that no fall is a way out; RLIF's learner is faster (rates 0.001, tau 0.02) and less noisy "
+        "takes it, so that no fall is a way out; RLIF's learner is faster (rates from 0.001 down to "
+        f"{first['final_rate']:g} of that, tau 0.02) and less noisy "
         "(target entropy -A); the critics of all stages of the second half of RLPD's training judge, and one objection "
-        f"is enough; the margin is additive, 1 - alpha of the reference's mean value (alpha {_alphas(cells)}); the "
-        f"judges act on what they think in {first['certainty']:.0%} of steps, not 95 %; a take-over lasts "
-        f"{_steps(first['takeover_steps'])}, not 4. As in the released code RLIF does not learn from the steps of "
-        "who takes over.",
+        "is enough; the margin is additive, 1 - alpha of the reference's mean value, alpha "
+        f"{_by_task(cells, 'alpha')}; the judges act on what they think in {first['certainty']:.0%} of steps, not "
+        f"95 %; a take-over lasts {_steps(first['takeover_steps'])}, not 4. As in the released code RLIF "
+        "does not learn from the steps of who takes over.",
     ]
 
 
-def _alphas(cells: Sequence[Cell]) -> str:
-    return ", ".join(f"{task} {alpha:g}" for task, alpha in dict.fromkeys((c["task"], c["alpha"]) for c in cells))
+def _by_task(cells: Sequence[Cell], name: str) -> str:
+    found = dict.fromkeys((c["task"], c[name]) for c in cells)
+    return ", ".join(f"{value:g} ({task})" for task, value in found)
 
 
 def _steps(n: int) -> str:

@@ -55,6 +55,8 @@ class Config:
     """Of networks, minibatches and worlds."""
     total_steps: int = 1_000_000
     """Environment steps, over all environments, demonstrations included."""
+    final_rate: float = 1.0
+    """Share of the actor's and the critics' learning rates that is left at ``total_steps``; they fall linearly."""
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -64,6 +66,8 @@ class Config:
                 f"rlif: n_step is {self.rlpd.n_step} and exploration {self.rlpd.exploration!r}; steps of people lie "
                 "between those of the policy, so that only n_step 1 and 'gaussian' fit"
             )
+        if not 0.0 < self.final_rate <= 1.0:
+            raise ValueError(f"rlif: final_rate is {self.final_rate}; it must lie in (0, 1], and 1 is constant rates")
         if self.demos < 0 or self.total_steps < 1:
             raise ValueError(f"rlif: demos is {self.demos} and total_steps {self.total_steps}; at least 0 and 1")
 

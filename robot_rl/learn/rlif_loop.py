@@ -83,6 +83,7 @@ def train(
         while pupil.steps < cfg.total_steps:
             before = pupil.steps
             advance(run, cfg)
+            _set_rates(run, cfg, learning)
             for _ in range(_due(run, before, learning)):
                 batch = rlpd.draw(run.replays["online"], _prior(run), learning, run.rng)
                 metrics |= rlpd.update(pupil.agent, batch, learning)
@@ -168,6 +169,13 @@ def _due(run: Run, before: int, cfg: rlpd.Config) -> int:
         rlpd.fix_statistics(run.pupil.agent, torch.from_numpy(seen), fresh_actor=True)
         run.started = True
     return int(run.pupil.steps * cfg.blocks_per_step) - int(before * cfg.blocks_per_step)
+
+
+def _set_rates(run: Run, cfg: Config, learning: rlpd.Config) -> None:
+    left = 1.0 - (1.0 - cfg.final_rate) * min(1.0, run.pupil.steps / cfg.total_steps)
+    agent = run.pupil.agent
+    for adam, rate in ((agent.actor_adam, learning.actor_lr), (agent.critic_adam, learning.critic_lr)):
+        adam.param_groups[0]["lr"] = rate * left
 
 
 def _watched(run: Run) -> dict[str, float]:

@@ -112,6 +112,18 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         Config(method="sac")
     with pytest.raises(ValueError, match="n_step is 3"):
         Config(rlpd=replace(TINY, n_step=3))
+    for rate in (0.0, 1.5):
+        with pytest.raises(ValueError, match=rf"final_rate is {rate}; it must lie in \(0, 1\]"):
+            Config(final_rate=rate)
+
+
+def test_learning_rates_fall_to_their_share_at_the_end(tmp_path: Path) -> None:
+    for share in (1.0, 0.1):
+        agent = learn(replace(SMALL, final_rate=share), tmp_path / str(share)).agent
+        for adam, rate in ((agent.actor_adam, TINY.actor_lr), (agent.critic_adam, TINY.critic_lr)):
+            assert adam.param_groups[0]["lr"] == pytest.approx(share * rate)
+    slow, fast = (learn(replace(SMALL, final_rate=r), tmp_path / f"again_{r}").agent.critics for r in (0.1, 1.0))
+    assert not torch.equal(slow, fast)
 
 
 # -- the point mass: better than its expert, where the overseer judges -------------------------------------------------
