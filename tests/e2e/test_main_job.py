@@ -69,9 +69,7 @@ def test_released_policy_walks_is_taken_over_tuned_and_swapped_while_it_moves(tm
             wait_for(lambda: swapped_twice(op, events), timeout_s=240, what="two live swaps", logs=logs)
             offer_damaged(op, tmp_path)
             wait_for(lambda: count(events, "swap_refused") >= 1, timeout_s=30, what="the refusal", logs=logs)
-            assert op.status is not None
-            assert op.status.mode == Mode.POLICY
-            assert op.status.swaps >= 2
+            wait_for(lambda: walks_on_swapped(op), timeout_s=30, what="a status that counts them", logs=logs)
             op.ask("label", "success")
             op.estop()
             op.wait(lambda s: s.mode == Mode.DAMP and s.estop, timeout_s=5.0, what="DAMP by e-stop")
@@ -98,6 +96,13 @@ def swapped_twice(op: Operator, events: list[tuple[str, str]]) -> bool:
     """Whether two policies of the learner took over; a robot that only silence damped is stood up meanwhile."""
     walk_on(op)
     return count(events, "swap") >= 2
+
+
+def walks_on_swapped(op: Operator) -> bool:
+    """Whether the newest status, which comes by a topic of its own and later than the events, agrees with them."""
+    walk_on(op)
+    status = op.status
+    return status is not None and status.mode == Mode.POLICY and status.swaps >= 2 and status.refusals >= 1
 
 
 def offer_damaged(op: Operator, folder: Path) -> None:
