@@ -25,7 +25,7 @@ from robot_rl import zoo
 from robot_rl.data.replay import Replay, transition_columns
 from robot_rl.learn import checkpoint, ppo, ppo_loop, rlif, rlpd, rlpd_file, rlpd_loop
 from robot_rl.learn.env import VecEnv
-from robot_rl.learn.overseer import Judge, panel
+from robot_rl.learn.overseer import Critics, Judge, panel
 from robot_rl.learn.reward_scale import ScaledRewards
 from robot_rl.learn.teacher import Teacher, load_teacher
 from robot_rl.learn.watched import evaluate
@@ -153,7 +153,7 @@ def cast_roles(stages: Sequence[Path], env: VecEnv, level: float) -> Roles:
     best, near = max(trained, key=lambda path: scores[path]), min(stages, key=lambda path: abs(scores[path] - level))
     reference, expert = (load_teacher(path, sizes) for path in (best, near))
     judges = [load_teacher(path, sizes).judge for path in trained[len(trained) // 2 :]]
-    judge = panel([judge for judge in judges if judge is not None])
+    judge = panel([judge for judge in judges if isinstance(judge, Critics)])
     return Roles(reference, judge, expert, {"judge_score": scores[best], "expert_score": scores[near]})
 
 

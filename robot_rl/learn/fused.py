@@ -75,7 +75,7 @@ def backward(mlp: Mlp, tape: list[Tensor], d: Tensor, *, d_features: Tensor | No
 def adam_step(adam: torch.optim.Adam) -> None:
     """Take the step that ``adam.step()`` would, bit for bit, without its bookkeeping.
 
-    For a fused Adam with one group and fixed rates on a CPU; its state stays where it is.
+    For a fused Adam or AdamW with one group and fixed rates on a CPU; its state stays where it is.
     """
     (group,) = adam.param_groups
     parameters = group["params"]
@@ -85,10 +85,11 @@ def adam_step(adam: torch.optim.Adam) -> None:
     state = [adam.state[p] for p in parameters]
     steps = [s["step"] for s in state]
     beta1, beta2 = group["betas"]
+    update = torch.ops.aten._fused_adamw_ if isinstance(adam, torch.optim.AdamW) else torch.ops.aten._fused_adam_
     with torch.no_grad():
         for step in steps:
             step.add_(1)
-        torch.ops.aten._fused_adam_(
+        update(
             parameters, [grad_of(p) for p in parameters], [s["exp_avg"] for s in state],
             [s["exp_avg_sq"] for s in state], [], steps, lr=group["lr"], beta1=beta1, beta2=beta2,
             weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=False, maximize=False,

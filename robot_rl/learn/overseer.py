@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from robot_rl.learn.agent import Agent
-from robot_rl.learn.ensemble import evaluate, split
+from robot_rl.learn.ensemble import Layer, evaluate, split
 from robot_rl.learn.env import joined
 
 Act: TypeAlias = Callable[[dict[str, Tensor]], Tensor]
@@ -186,8 +186,9 @@ class Overseer:
         if strategy.kind == "distance":
             return (self.expert(obs) - robot).abs().sum(-1) > strategy.threshold
         assert self._judge is not None, "checked at construction"
-        value = self._judge(obs, robot)
-        best = self._judge(obs, (self._reference or self.expert)(obs))
+        twice = {name: torch.cat((x, x)) for name, x in obs.items()}
+        both = self._judge(twice, torch.cat((robot, (self._reference or self.expert)(obs))))
+        value, best = both.chunk(2, -1)
         if strategy.margin is not None:
             return _any_opinion(best > value + strategy.margin)
         if not bool((best > 0.0).all()):
@@ -205,18 +206,50 @@ def _any_opinion(objects: Tensor) -> Tensor:
     return objects if objects.dim() == 1 else objects.any(0)
 
 
-def panel(judges: Sequence[Judge]) -> Judge:
-    """Return a judge whose opinions are those of others, (E, N): who fools one has yet to fool all."""
-    return lambda obs, action: torch.stack([judge(obs, action) for judge in judges])
+@dataclass(frozen=True, slots=True)
+class Critics:
+    """The judge that ensembles of critics are: an opinion of each, the mean of its members; all are asked in one go."""
 
-
-def by_critics(agent: Agent) -> Judge:
-    """Return the judge that an RLPD agent's ensemble is: the mean of its critics."""
-    layers = split(agent.critics.detach(), agent.shape)
+    layers: list[Layer]
+    """Of all members of all ensembles; the first takes what the critics' own inputs are made of."""
+    opinions: int
+    """E; alone it is no panel, and its values are (N,)."""
 
     @torch.no_grad()
-    def value(obs: dict[str, Tensor], action: Tensor) -> Tensor:
-        x = torch.cat(((joined(obs) - agent.obs_mean) * agent.obs_scale, action * agent.action_scale), -1)
-        return evaluate(layers, x).mean(0)
+    def __call__(self, obs: dict[str, Tensor], action: Tensor) -> Tensor:
+        """Return values (E, N), or (N,) of a single opinion."""
+        values = evaluate(self.layers, torch.cat((joined(obs), action), -1))
+        means = values.view(self.opinions, -1, values.shape[-1]).mean(1)
+        return means if self.opinions > 1 else means[0]
 
-    return value
+
+def by_critics(agent: Agent) -> Critics:
+    """Return the judge that an RLPD agent's ensemble is: the mean of its critics."""
+    first, *others = split(agent.critics.detach(), agent.shape)
+    actions = agent.action_scale.expand(first.weight.shape[1] - len(agent.obs_scale))
+    scale = torch.cat((agent.obs_scale, actions))[:, None]
+    mean = torch.cat((agent.obs_mean, torch.zeros_like(actions)))[:, None]
+    weight = first.weight * scale
+    return Critics([first._replace(weight=weight, bias=first.bias - (weight * mean).sum(1, keepdim=True)), *others], 1)
+
+
+def panel(judges: Sequence[Critics]) -> Critics:
+    """Return a judge whose opinions are those of others, (E, N): who fools one has yet to fool all.
+
+    Raises:
+        ValueError: The judges' networks differ in shape.
+    """
+    shapes = [[layer.weight.shape for layer in judge.layers] for judge in judges]
+    if any(shape != shapes[0] for shape in shapes):
+        raise ValueError(f"a panel asks judges of one shape in one go; these have {shapes}")
+    layers = [
+        Layer(torch.cat([x.weight for x in same]), torch.cat([x.bias for x in same]),
+              _joined([x.gain for x in same]), _joined([x.shift for x in same]))
+        for same in zip(*(judge.layers for judge in judges), strict=True)
+    ]  # fmt: skip
+    return Critics(layers, sum(judge.opinions for judge in judges))
+
+
+def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    known = [part for part in parts if part is not None]
+    return torch.cat(known) if known else None

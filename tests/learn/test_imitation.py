@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from robot_rl.data.replay import Replay
-from robot_rl.learn import checkpoint
-from robot_rl.learn.imitation import Clone, Config, clone_columns, fit, make_clone, unpack
+from robot_rl.learn import checkpoint, fused
+from robot_rl.learn.imitation import Clone, Config, clone_columns, fit, make_clone, reference_step, step, unpack
 from robot_rl.learn.imitation_loop import train
 from robot_rl.learn.overseer import Overseer
 from tests.learn.goal_world import BY_VALUE, GoalWorld, slow, straight, value
@@ -73,6 +73,31 @@ def test_a_clone_does_what_it_was_shown(tmp_path: Path) -> None:
     data.rows[:] = np.inf
     with pytest.raises(FloatingPointError, match="cloning error"):
         fit(clone, data, 1, CFG, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("activation", ["relu", "elu", "tanh"])
+def test_the_closed_form_takes_the_steps_of_autograd(activation: str) -> None:
+    """Thirty steps of AdamW, weights decaying."""
+    cfg, rng = replace(CFG, activation=activation, weight_decay=0.1), np.random.default_rng(0)
+    obs, wanted = (torch.from_numpy(rng.uniform(-1, 1, (64, 3)).astype(np.float32)) for _ in range(2))
+    clones = [make_clone(cfg, {"policy": 3, "action": 3}) for _ in range(2)]
+    fused.gather(clones[0].actor.mlp)
+    for _ in range(30):
+        errors = [one(clone, obs, wanted) for one, clone in zip((step, reference_step), clones, strict=True)]
+        assert torch.allclose(*errors, rtol=1e-4)
+    fast, slow = (torch.nn.utils.parameters_to_vector(clone.actor.mlp.parameters()) for clone in clones)
+    assert torch.allclose(fast, slow, rtol=1e-3, atol=1e-4)
+    start = torch.nn.utils.parameters_to_vector(make_clone(cfg, {"policy": 3, "action": 3}).actor.mlp.parameters())
+    assert not torch.allclose(fast, start, atol=1e-2)
+
+
+def test_activations_without_a_closed_form_are_cloned_too() -> None:
+    data = Replay(10, clone_columns(2, 2))
+    data.extend({"obs": np.ones((10, 2), np.float32), "action": np.full((10, 2), 0.5, np.float32)})
+    cfg = replace(CFG, activation="silu")
+    clone = make_clone(cfg, {"policy": 2, "action": 2})
+    first, last = (fit(clone, data, 50, cfg, np.random.default_rng(0)) for _ in range(2))
+    assert last < first
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:

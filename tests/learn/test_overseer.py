@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from robot_rl.learn import rlpd
-from robot_rl.learn.overseer import UNIFORM, Overseer, Strategy, at_random, by_critics, in_turns, panel
+from robot_rl.learn.overseer import UNIFORM, Judge, Overseer, Strategy, at_random, by_critics, in_turns
 
 GOOD = torch.tensor([[0.5, -0.5]])
 
@@ -90,7 +91,11 @@ def test_of_a_panel_one_objection_is_enough(rule: dict[str, float]) -> None:
 
     wanted = torch.stack((torch.tensor([-1.0, 0.0]), GOOD[0]))
     for judges, takes_over in (((fooled,), [False, False]), ((fooled, judge), [True, False])):
-        overseer = Overseer(Strategy(certainty=1.0, **rule), 2, expert=expert, judge=panel(judges))
+
+        def both(obs: dict[str, Tensor], action: Tensor, judges: Sequence[Judge] = judges) -> Tensor:
+            return torch.stack([one(obs, action) for one in judges])
+
+        overseer = Overseer(Strategy(certainty=1.0, **rule), 2, expert=expert, judge=both)
         assert watch(overseer, wanted, 1, level=5.0).tolist() == [takes_over]
 
 

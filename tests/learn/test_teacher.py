@@ -11,8 +11,9 @@ import torch
 from robot_rl.cli.train import Args, run
 from robot_rl.learn import checkpoint, distill, ppo, ppo_loop, rlpd, rlpd_file
 from robot_rl.learn.agent import Agent
+from robot_rl.learn.ensemble import evaluate, split
 from robot_rl.learn.metrics import read_metrics
-from robot_rl.learn.overseer import Overseer, Strategy, by_critics
+from robot_rl.learn.overseer import Overseer, Strategy, by_critics, panel
 from robot_rl.learn.teacher import load_teacher
 from tests.learn.toy_env import PointMass
 
@@ -63,6 +64,27 @@ def test_a_teacher_trained_by_rlpd_judges_by_its_critics(tmp_path: Path) -> None
     assert torch.equal(values, by_critics(agent)(obs, action)) and values.std() > 0.0
     with pytest.raises(ValueError, match=r"was trained with policy of 2; the world has \{'policy': 3, 'action': 1\}"):
         load_teacher(path, {"policy": 3, "action": 1})
+
+
+def test_a_panel_gives_each_judges_own_opinion(tmp_path: Path) -> None:
+    """Judges with statistics of their own; the values are those of their critics, asked one by one."""
+    torch.manual_seed(0)
+    agents = [saved(tmp_path, policy=2, critic=5, action=1, seed=seed)[1] for seed in range(3)]
+    obs, action = {"policy": 3.0 * torch.randn(7, 2), "critic": torch.randn(7, 3)}, torch.rand(7, 1) * 2.0 - 1.0
+    wanted = []
+    for agent in agents:
+        agent.obs_mean, agent.obs_scale, agent.action_scale = torch.randn(5), torch.rand(5) + 0.5, torch.tensor(2.0)
+        seen = torch.cat((obs["policy"], obs["critic"]), -1)
+        x = torch.cat(((seen - agent.obs_mean) * agent.obs_scale, 2.0 * action), -1)
+        wanted.append(evaluate(split(agent.critics.detach(), agent.shape), x).mean(0))
+    judge = panel([by_critics(agent) for agent in agents])
+    values = judge(obs, action)
+    assert values.shape == (3, 7)
+    assert torch.allclose(values, torch.stack(wanted), atol=1e-6)
+    assert torch.allclose(panel([by_critics(agents[1])])(obs, action), wanted[1], atol=1e-6)
+    other = rlpd.make_agent(replace(VALUED, hidden=(8, 8)), obs_size=2, num_actions=1, critic_obs_size=5)
+    with pytest.raises(ValueError, match="judges of one shape"):
+        panel([by_critics(agents[0]), by_critics(other)])
 
 
 def test_a_file_that_is_no_teacher_is_named(tmp_path: Path) -> None:
