@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from robot_rl.data.atomic import write_whole
+from robot_rl.learn.figures import as_svg
 from robot_rl.zoo.benchmarks._study import Cell, standard_error  # pyright: ignore[reportMissingImports]  # found by zoo
 
 METHODS = ("rlif_value", "rlif_random", "hg_dagger_value", "hg_dagger_random", "dagger", "bc")
@@ -40,8 +41,11 @@ def summary(cells: Sequence[Cell]) -> dict[tuple[str, int, str], tuple[float, fl
 
 
 def write_card(folder: Path, cells: Sequence[Cell]) -> None:
-    """Write ``rlif.md`` and ``rlif.json`` into ``folder``."""
+    """Write ``rlif.md``, ``rlif.svg`` and ``rlif.json`` into ``folder``."""
     lines = [*_head(cells), "", *_scores(cells), "", *_take_overs(cells)]
+    if seen := [cell for cell in cells if "curve" in cell]:
+        lines += ["", "![take-overs and lengths of episodes](rlif.svg)"]
+        write_whole(folder / "rlif.svg", _plot(seen))
     write_whole(folder / "rlif.md", "\n".join(lines) + "\n")
     write_whole(folder / "rlif.json", json.dumps(cells) + "\n")
 
@@ -59,17 +63,28 @@ def _head(cells: Sequence[Cell]) -> list[str]:
         "other bodies, up to a million steps: compare the direction. Experts: RLPD, on gaits after PPO and with its "
         "episodes as prior data; on the Panda less long, and alone.",
         "",
-        "Ours, not the paper's: the sizes in the command; "
-        + ("the judge sees what the policy did (hindsight); " if first["hindsight"] else "")
-        + f"values are discounted by {_by_task(cells, 'discount')}, not 0.99; the temperature begins at "
-        f"{first['temperature']:g}, not 1; a step that ends an episode for good is worth -1 / (1 - discount), whoever "
-        "takes it, so that no fall is a way out; RLIF's learner is faster (rates from 0.001 down to "
-        f"{first['final_rate']:g} of that, tau 0.02) and less noisy "
-        "(target entropy -A); the critics of all stages of the second half of RLPD's training judge, and one objection "
-        "is enough; the margin is additive, 1 - alpha of the reference's mean value, alpha "
-        f"{_by_task(cells, 'alpha')}; the judges act on what they think in {first['certainty']:.0%} of steps, not "
-        f"95 %; a take-over lasts {_steps(first['takeover_steps'])}, not 4. As in the released code RLIF "
-        "does not learn from the steps of who takes over.",
+        "Ours, not the paper's, beside the sizes in the command:",
+        "",
+        *(f"- {text};" for text in _deviations(cells)),
+        "- as in the released code, not the paper, RLIF does not learn from the steps of who takes over.",
+    ]
+
+
+def _deviations(cells: Sequence[Cell]) -> list[str]:
+    first = cells[0]
+    return [
+        *(["the judge sees what the policy did (hindsight), not what it is about to do"] if first["hindsight"] else []),
+        "the critics of all stages of the second half of RLPD's training judge, and one objection is enough",
+        f"the margin is additive, 1 - alpha of the reference's mean value, alpha {_by_task(cells, 'alpha')}",
+        f"the judge takes over too where the reference's action is worth less than {first['floor']:g} of that mean: "
+        "no action saves who falls already, and none would be blamed",
+        f"the judge acts on what it thinks in {first['certainty']:.0%} of steps, not 95 %",
+        f"a take-over lasts {_steps(first['takeover_steps'])}, not 4",
+        "a step that ends an episode for good is worth -1 / (1 - discount), whoever takes it, so that no fall is a way "
+        "out",
+        f"values are discounted by {_by_task(cells, 'discount')}, not 0.99",
+        f"RLIF's rates go from 0.001 down to {first['final_rate']:g} of that, tau is 0.02, the target entropy -A, the "
+        f"temperature begins at {first['temperature']:g}",
     ]
 
 
@@ -105,3 +120,24 @@ def _take_overs(cells: Sequence[Cell]) -> list[str]:
         duty, onsets = (float(np.mean([c[name] for c in part])) for name in ("duty", "onsets"))
         lines.append(f"| {task} | {part[0]['expert_score']:.0f} | {method} | {duty:.0%} | {onsets:.2f} |")
     return lines
+
+
+def _plot(cells: Sequence[Cell]) -> str:
+    """Take-overs per own step, and lengths of episodes, of every run of RLIF, a column per task."""
+    from matplotlib.figure import Figure
+
+    tasks, methods = (list(dict.fromkeys(cell[name] for cell in cells)) for name in ("task", "method"))
+    figure = Figure(figsize=(1.0 + 3.0 * len(tasks), 4.5), layout="constrained")
+    axes = figure.subplots(2, len(tasks), squeeze=False, sharex=True)
+    for cell in cells:
+        column, color = axes[:, tasks.index(cell["task"])], f"C{methods.index(cell['method'])}"
+        steps, *curves = np.array(cell["curve"]).T
+        for axis, curve in zip(column, curves, strict=True):
+            axis.plot(steps, curve, color=color, lw=1.0, label=cell["method"] if cell["seed"] == 0 else None)
+    for column, task in zip(axes.T, tasks, strict=True):
+        column[0].set(title=task, ylim=(0.0, None))
+        column[1].set(xlabel="environment steps", ylim=(0.0, None))
+    axes[0, 0].set(ylabel="take-overs per own step")
+    axes[1, 0].set(ylabel="steps of an episode")
+    axes[0, 0].legend()
+    return as_svg(figure)

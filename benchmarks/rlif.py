@@ -5,7 +5,8 @@ best stage is the reference, and the stage whose score is nearest to a level is 
 bodies were version 2 under D4RL's experts, it had no such Panda: compare the direction. The critics of all later stages
 of RLPD judge, and one objection is enough: what one network overrates a policy soon finds (a single judge's Walker2d
 fell after 200 steps, most liked better than the reference's). The margin is additive, ``1 - alpha`` of the mean value
-of the reference on its own way, because values near a fall are not always positive. As in the released code RLIF does
+of the reference on its own way, because values near a fall are not always positive; and who is about to fall is taken
+over whatever they do, because no action saves them and none would be blamed. As in the released code RLIF does
 not learn from the steps of who takes over, which are never blamed: the judge would blame most of a bad expert's, and
 the policy that does the same is blamed. BC clones the demonstrations and all that the overseer did in RLIF's run.
 Cloning takes the released code's 100,000 gradient steps, then 2,500 a round.
@@ -37,6 +38,7 @@ from robot_rl.learn import imitation, imitation_loop, rlif, rlif_loop
 from robot_rl.learn.env import VecEnv
 from robot_rl.learn.metrics import METRICS_FILE, read_metrics
 from robot_rl.learn.overseer import Overseer, Strategy, at_random
+from robot_rl.learn.teacher import Teacher
 from robot_rl.zoo.benchmarks._rlif_card import METHODS, summary, write_card  # pyright: ignore[reportMissingImports]  # found by zoo
 from robot_rl.zoo.benchmarks._rlif_experts import (  # pyright: ignore[reportMissingImports]  # found by zoo
     EPISODES,
@@ -65,6 +67,10 @@ DISCOUNT = {"Hopper-v5": 0.98, "Walker2d-v5": 0.98, "panda_reach": 0.9}
 value of being blamed again and again takes 1 / (tau (1 - discount)) updates to settle: 20,000 with the paper's 0.99 and
 0.005, here 2,500 and 500. A judge compares actions, and in a state that cannot be saved all are alike: Walker2d with
 0.9 was approved of in nine of ten steps and scored 10 after 360,000, with 0.98 it scored 41 (one run each)."""
+FLOOR = 0.5
+"""Share of the reference's mean value below which the judge takes over whatever the policy does: it is about to fall,
+and all actions are alike then. The reference's own steps all lie above it, and so do the states in which episodes
+begin; 40 steps before a fall nearly all lie below."""
 TAKEOVER_STEPS = (1, 1)
 """Instead of 4: the policy soon sees again what its own steps lead to. Of its own steps on Walker2d 0.27 were taken
 over after 180,000 steps and 0.49 with 4, under one judge, alpha 0.9995, discount 0.9. With 4 under the study's other
@@ -83,6 +89,7 @@ RATE = 0.85
 """Of the random overseer and of DAgger's labels, as the paper's 85 % columns."""
 
 LEARNER_ENVS = 16
+CURVE_POINTS = 50
 CLONING: dict[str, Any] = {"pretrain_updates": 100_000, "round_updates": 2_500, "episodes": 25, "relabel": RATE}
 """Of the baselines. The released code's, but for five times its episodes a round: they get as many steps as RLIF, more
 than its hundred rounds took."""
@@ -113,7 +120,7 @@ def run(
         hindsight: 1 lets the judge see what the policy did, as people do, and that step is blamed; 0 what it is about
             to do, which is then never done, and the step before is blamed (released code).
         out: Where experts and finished runs are kept.
-        card: Folder for ``rlif.{md,json}``; empty is ``out``.
+        card: Folder for ``rlif.{md,svg,json}``; empty is ``out``.
 
     Raises:
         ValueError: A level is no number.
@@ -164,18 +171,14 @@ def _train(folder: Path, stages: Sequence[Path], task: str, level: int, method: 
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
     began, env = time.perf_counter(), make_world(task, LEARNER_ENVS, 1000 * seed)
     roles = cast_roles(stages, env, level)
-    strategy = at_random(RATE) if method.endswith("random") else Strategy(
-        margin=(1.0 - ALPHA[task]) * mean_value(task, roles.reference), hindsight=scale.hindsight,
-        certainty=CERTAINTY, takeover_steps=TAKEOVER_STEPS,
-    )  # fmt: skip
+    strategy = at_random(RATE) if method.endswith("random") else _judging(task, roles.reference, scale)
     boss = Overseer(
         strategy, LEARNER_ENVS, expert=roles.expert.label, judge=roles.judge, reference=roles.reference.label, seed=seed
     )
-    driven: dict[str, float] = {}
+    driven: Cell = {}
     if method.startswith("rlif"):
         actor = _rlif(folder, task, env, boss, seed, scale)
-        row = read_metrics(folder / METRICS_FILE)[-1]
-        driven = {name: row[f"overseer/{name}"] for name in ("duty", "onsets") if f"overseer/{name}" in row}
+        driven = _driven(read_metrics(folder / METRICS_FILE))
     elif method == "bc":
         actor = _bc(folder.with_name(folder.name.replace("_bc_", "_rlif_value_")), env, seed, scale)
     else:
@@ -186,8 +189,28 @@ def _train(folder: Path, stages: Sequence[Path], task: str, level: int, method: 
         "task": task, "level": level, "method": method, "seed": seed, "score": points, **roles.scores, **driven,
         **asdict(scale), "share": SHARE.get(task, 1.0), "episodes": EPISODES, "discount": DISCOUNT[task],
         "temperature": TEMPERATURE, "certainty": CERTAINTY, "takeover_steps": TAKEOVER_STEPS[1], "alpha": ALPHA[task],
-        "final_rate": FINAL_RATE, "seconds": round(time.perf_counter() - began, 1),
+        "floor": FLOOR, "final_rate": FINAL_RATE, "seconds": round(time.perf_counter() - began, 1),
     }  # fmt: skip
+
+
+def _driven(rows: Sequence[dict[str, float]]) -> Cell:
+    """Return what the overseer did at the end of a run, and take-overs and lengths of episodes on the way there."""
+    watched = [row for row in rows if "overseer/onsets" in row]
+    found: Cell = {name: watched[-1][f"overseer/{name}"] for name in ("duty", "onsets")} if watched else {}
+    names = ("steps", "overseer/onsets", "episode/length")
+    whole = [[row[name] for name in names] for row in watched if "episode/length" in row]
+    if whole:
+        parts = np.array_split(np.array(whole), min(len(whole), CURVE_POINTS))
+        found["curve"] = [[round(float(x), 4) for x in part.mean(0)] for part in parts]
+    return found
+
+
+def _judging(task: str, reference: Teacher, scale: Scale) -> Strategy:
+    usual = mean_value(task, reference)
+    return Strategy(
+        margin=(1.0 - ALPHA[task]) * usual, floor=FLOOR * usual, hindsight=scale.hindsight, certainty=CERTAINTY,
+        takeover_steps=TAKEOVER_STEPS,
+    )  # fmt: skip
 
 
 def _rlif(folder: Path, task: str, env: VecEnv, boss: Overseer, seed: int, scale: Scale) -> torch.nn.Module:

@@ -11,6 +11,7 @@ Shapes: N environments · A action.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -41,6 +42,9 @@ class Strategy:
     """value: take over where Q(robot) < relative * Q(reference); only for positive values."""
     margin: float | None = None
     """value: take over where Q(reference) > Q(robot) + margin instead; for values of any sign."""
+    floor: float | None = None
+    """value: take over too where the reference's action is worth less than this; who is about to fall is, whatever they
+    do, and all actions are alike then."""
     threshold: float = 1.0
     """distance: take over where the L1 distance between the actions exceeds this."""
     certainty: float = 0.95
@@ -189,14 +193,15 @@ class Overseer:
         twice = {name: torch.cat((x, x)) for name, x in obs.items()}
         both = self._judge(twice, torch.cat((robot, (self._reference or self.expert)(obs))))
         value, best = both.chunk(2, -1)
+        lost = best < (-math.inf if strategy.floor is None else strategy.floor)
         if strategy.margin is not None:
-            return _any_opinion(best > value + strategy.margin)
+            return _any_opinion(lost | (best > value + strategy.margin))
         if not bool((best > 0.0).all()):
             raise ValueError(
                 f"the judge values a reference action at {float(best.min()):.4g}; the relative test needs positive "
                 "values: set Strategy.margin, which suits any sign"
             )
-        return _any_opinion(value < strategy.relative * best)
+        return _any_opinion(lost | (value < strategy.relative * best))
 
     def _draw(self, span: tuple[int, int], n: int) -> Tensor:
         return torch.randint(span[0], span[1] + 1, (n,), generator=self._generator)
@@ -234,7 +239,7 @@ def by_critics(agent: Agent) -> Critics:
 
 
 def panel(judges: Sequence[Critics]) -> Critics:
-    """Return a judge whose opinions are those of others, (E, N): who fools one has yet to fool all.
+    """Return a judge whose opinions are those of others, (E, N), or (N,) of one: who fools one has yet to fool all.
 
     Raises:
         ValueError: The judges' networks differ in shape.

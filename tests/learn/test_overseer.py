@@ -99,6 +99,14 @@ def test_of_a_panel_one_objection_is_enough(rule: dict[str, float]) -> None:
         assert watch(overseer, wanted, 1, level=5.0).tolist() == [takes_over]
 
 
+@pytest.mark.parametrize("rule", [{"margin": 9.0}, {"relative": 0.1}])
+def test_who_is_about_to_fall_is_taken_over_whatever_they_do(rule: dict[str, float]) -> None:
+    overseer = Overseer(Strategy(certainty=1.0, floor=4.0, **rule), 2, expert=expert, judge=judge)
+    wanted = torch.stack((torch.zeros(2), GOOD[0]))
+    assert watch(overseer, wanted, 1, level=4.5).tolist() == [[False, False]]
+    assert watch(overseer, wanted, 1, level=3.5).tolist() == [[True, True]]
+
+
 def test_a_distance_is_judged_without_values() -> None:
     strategy = Strategy("distance", threshold=0.5, certainty=1.0)
     wanted = torch.stack((GOOD[0] + 0.2, GOOD[0] + 0.3))
