@@ -117,16 +117,8 @@ def test_hindsight_judges_what_was_done_and_never_what_is_about_to_be() -> None:
     overseer = Overseer(Strategy(certainty=1.0, hindsight=True), 1, expert=expert, judge=judge)
     bad, good = torch.zeros(1, 2), GOOD
     who = [bool(overseer.oversee(seen(1), action)[1]) for action in (good, bad, good, bad, bad, bad, good, good)]
-    assert who == [
-        False,
-        False,
-        True,
-        True,
-        True,
-        True,
-        False,
-        False,
-    ]  # after the bad one; not for what came in between
+    first, second = [False, False, True], [True, True, True, False, False]
+    assert who == first + second  # after the bad ones; not for what came in between
     overseer.oversee(seen(1), bad)
     overseer.forget(torch.tensor([True]))
     assert not bool(overseer.oversee(seen(1), good)[1])  # that was in another episode
