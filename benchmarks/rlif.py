@@ -100,7 +100,7 @@ _log = logging.getLogger(__name__)
 def run(
     *, tasks: Sequence[str] = tuple(ALPHA), levels: Sequence[int] = (),
     methods: Sequence[str] = METHODS, seeds: int = 3, steps: int = 1_000_000, ppo_steps: int = 1_000_000,
-    expert_steps: int = 200_000, stage_steps: int = 10_000, updates: float = 0.1, width: int = 256, critics: int = 10,
+    expert_steps: int = 200_000, stage_steps: int = 10_000, updates: float = 0.2, width: int = 256, critics: int = 10,
     hindsight: int = 1, out: str = "runs/rlif", card: str = "",
 ) -> dict[str, Any]:  # fmt: skip
     """Train experts, then every method with every seed, each run on one thread, and write the card.
