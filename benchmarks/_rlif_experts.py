@@ -47,7 +47,7 @@ TEMPERATURE = 0.1
 """At the start, of experts and learners. The released code's 1.0 takes a million steps to fall: after 10,000 on the
 Panda it was 0.54 and the policy still uniform."""
 CAPACITY = 500_000
-"""Transitions that a replay holds, if the study has no more; it does not depend on how long experts train."""
+"""Transitions that a replay holds, if the study has no more."""
 
 Policy = Callable[[Tensor], Tensor]
 """From observations (N, D) to actions (N, A)."""
@@ -169,6 +169,10 @@ def mean_value(task: str, judge: Teacher) -> float:
     return float(np.mean(values))
 
 
+def _stage(folder: Path, algorithm: str, steps: int) -> Path:
+    return folder / "stages" / f"{algorithm}_{steps:08d}.npz"
+
+
 def _stages(folder: Path, algorithm: str) -> list[Path]:
     return sorted((folder / "stages").glob(f"{algorithm}_*.npz"))
 
@@ -177,13 +181,13 @@ def _keep(
     folder: Path, task: str, algorithm: str, steps: int, tree: dict[str, Any], actor: Callable[[Tensor], Tensor]
 ) -> None:
     points = score(task, actor)
-    checkpoint.save(folder / "stages" / f"{algorithm}_{steps:08d}.npz", tree | {"score": points})
+    checkpoint.save(_stage(folder, algorithm, steps), tree | {"score": points})
     _log.warning("%s on %s after %d steps: score %.1f", algorithm, task, steps, points)
 
 
 def _with_ppo(folder: Path, task: str, scale: Scale) -> list[Path]:
     """Train with gSDE and the settings that its paper tuned for Hopper, which reach 3,000 there in a million steps."""
-    if not _stages(folder, "ppo"):
+    if len(_stages(folder, "ppo")) < PPO_STAGES:
         cfg, num_envs = config("Hopper-v5", "gsde", 0, scale.ppo_steps, "paper")
         every = max(1, scale.ppo_steps // (num_envs * cfg.num_steps * PPO_STAGES))
         cfg, run = replace(cfg, save_every=every, keep_every=every), folder / "ppo"
@@ -192,7 +196,8 @@ def _with_ppo(folder: Path, task: str, scale: Scale) -> list[Path]:
         ppo_loop.train(cfg, cast("VecEnv", world), run, resume=resume, progress=False)
         for path in sorted((run / "checkpoints").glob("*.npz")):
             tree = checkpoint.load(path)
-            _keep(folder, task, "ppo", tree["steps"], tree, ppo.unpack(tree)[0].actor)
+            if not _stage(folder, "ppo", tree["steps"]).is_file():
+                _keep(folder, task, "ppo", tree["steps"], tree, ppo.unpack(tree)[0].actor)
     return _stages(folder, "ppo")
 
 

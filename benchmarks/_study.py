@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Generator, Hashable, Sequence
@@ -78,6 +79,8 @@ def alone(path: Path) -> Generator[None, None, None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BusyError(f"another process is at {path}") from None
+        if not lock.exists() or lock.stat().st_ino != os.fstat(handle.fileno()).st_ino:
+            raise BusyError(f"another process has just been at {path}")  # its lock is gone, ours is nobody's
         yield
         lock.unlink()
 

@@ -159,11 +159,18 @@ def run(
 def _kept(out: Path, task: str, level: int, method: str, seed: int, scale: Scale) -> Cell:
     how = "hind" if scale.hindsight else "fore"
     path = out / f"{task}_{level}_{method}_seed{seed}_{scale.steps}_{scale.updates:g}_{scale.networks}_{how}.json"
-    stages = train_experts(out / f"expert_{task}_{scale.networks}", task, scale)
+    trained = f"{scale.networks}_{scale.ppo_steps}_{scale.expert_steps}_{scale.stage_steps}"
+    stages = train_experts(out / f"expert_{task}_{trained}", task, scale)
     if method == "bc":
         with alone(path.with_name(path.name.replace("_bc_", "_rlif_value_"))):  # which another process may be at
             pass
     cell = kept(path, lambda folder: _train(folder, stages, task, level, method, seed, scale), clean=False)
+    for name, wanted in _settings(task, scale).items():
+        if cell.get(name) != wanted:
+            raise ValueError(
+                f"{path} was made with {name} {cell.get(name)}, and {name} is {wanted} now; move it away, or name "
+                "another out"
+            )
     _log.warning("%s %d %s seed %d: score %.1f", task, level, method, seed, cell["score"])
     return cell
 
@@ -188,9 +195,16 @@ def _train(folder: Path, stages: Sequence[Path], task: str, level: int, method: 
     shutil.rmtree(folder, ignore_errors=True)
     return {
         "task": task, "level": level, "method": method, "seed": seed, "score": points, **roles.scores, **driven,
+        **_settings(task, scale), "seconds": round(time.perf_counter() - began, 1),
+    }  # fmt: skip
+
+
+def _settings(task: str, scale: Scale) -> Cell:
+    """Return what a run is made with, beside what its file's name says."""
+    return {
         **asdict(scale), "share": SHARE.get(task, 1.0), "episodes": EPISODES, "discount": DISCOUNT[task],
         "temperature": TEMPERATURE, "certainty": CERTAINTY, "takeover_steps": TAKEOVER_STEPS[1], "alpha": ALPHA[task],
-        "floor": FLOOR, "final_rate": FINAL_RATE, "seconds": round(time.perf_counter() - began, 1),
+        "floor": FLOOR, "final_rate": FINAL_RATE,
     }  # fmt: skip
 
 

@@ -39,8 +39,9 @@ class Labelling:
     """Added where a step ends its episode for good. 0 suits episodes that end at the goal; where they end in falls, 0
     makes a fall the cheapest way to be left alone, and ``lasting_cost`` is a fit."""
     store_takeover_steps: bool = True
-    """Whether steps of the person are learnt from. They are never blamed: where a bad expert takes over on a good
-    judge's behalf, the policy is blamed for what it was shown, and False is better, as in RLIF's released code."""
+    """Whether what is done in take-overs is learnt from. It is never blamed: where a bad expert takes over on a good
+    judge's behalf, the policy is blamed for what it was shown, and False is better, as in RLIF's released code.
+    Demonstrations, and steps that end an episode for good, are learnt from in any case."""
 
     def __post_init__(self) -> None:
         if self.blame_window < 1:
@@ -184,7 +185,7 @@ class Pending:
 
     def push(
         self, columns: Mapping[str, Array], *, human: np.ndarray, terminated: np.ndarray, truncated: np.ndarray,
-        stopped: np.ndarray | None = None,
+        stopped: np.ndarray | None = None, demonstrated: bool = False,
     ) -> dict[str, np.ndarray]:  # fmt: skip
         """Take the newest step of every environment and return the steps whose reward is now known.
 
@@ -194,6 +195,7 @@ class Pending:
             terminated: Whether the step ended the episode, bool (N,).
             truncated: Whether the clock did, bool (N,).
             stopped: Whether the overseer did, bool (N,); None is never.
+            demonstrated: Whether the person drives alone, from the beginning of episodes.
 
         Returns:
             The columns, (m, ...), and ``human`` (m,) float32.
@@ -205,7 +207,8 @@ class Pending:
             "human": human.astype(np.float32)
         }
         step["reward"] += np.float32(self.labelling.end_reward) * terminated.astype(np.float32)
-        waits = np.ones_like(human) if self.labelling.store_takeover_steps else ~human
+        stored = self.labelling.store_takeover_steps or demonstrated
+        waits = np.ones_like(human) if stored else ~human | terminated
         self._slots.append((step, waits))
         self._run = np.where(human, 0, self._run + 1)
         if stopped is not None:

@@ -67,8 +67,7 @@ def train(
         _resume(run, cfg, newest)
     clone = run.clone
     rounds = 0 if cfg.method == "bc" else cfg.rounds
-    first = clone.round
-    with RunLog(out, rounds + 1, first_iteration=first, progress=progress) as log, held_interrupt() as stop:
+    with RunLog(out, rounds + 1, first_iteration=clone.round, progress=progress) as log, held_interrupt() as stop:
         while clone.round < rounds + 1 and (clone.round == 0 or clone.steps < cfg.total_steps):
             first = clone.round == 0
             labelled = _drive(run, cfg, cfg.demos if first else cfg.episodes, alone=first)
@@ -149,3 +148,5 @@ def _resume(run: Run, cfg: Config, path: Path) -> None:
         run.env.restore(tree["env"])
         run.tracker.restore(tree["tracker"])
         run.obs = tree["obs"]
+    else:
+        run.overseer.forget(torch.ones(run.env.num_envs, dtype=torch.bool))  # of episodes that are lost

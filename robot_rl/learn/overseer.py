@@ -196,7 +196,7 @@ class Overseer:
         lost = best < (-math.inf if strategy.floor is None else strategy.floor)
         if strategy.margin is not None:
             return _any_opinion(lost | (best > value + strategy.margin))
-        if not bool((best > 0.0).all()):
+        if not bool(((best > 0.0) | lost).all()):
             raise ValueError(
                 f"the judge values a reference action at {float(best.min()):.4g}; the relative test needs positive "
                 "values: set Strategy.margin, which suits any sign"
@@ -242,10 +242,10 @@ def panel(judges: Sequence[Critics]) -> Critics:
     """Return a judge whose opinions are those of others, (E, N), or (N,) of one: who fools one has yet to fool all.
 
     Raises:
-        ValueError: The judges' networks differ in shape.
+        ValueError: The judges' networks differ in shape, or there is none.
     """
-    shapes = [[layer.weight.shape for layer in judge.layers] for judge in judges]
-    if any(shape != shapes[0] for shape in shapes):
+    shapes = [[None if x is None else tuple(x.shape) for layer in judge.layers for x in layer] for judge in judges]
+    if not shapes or any(shape != shapes[0] for shape in shapes):
         raise ValueError(f"a panel asks judges of one shape in one go; these have {shapes}")
     layers = [
         Layer(torch.cat([x.weight for x in same]), torch.cat([x.bias for x in same]),

@@ -109,8 +109,9 @@ def advance(run: Run, cfg: Config) -> None:
     fell = step.terminated >= 1.0
     ended = fell | step.truncated
     ready = run.pending.push(
-        _columns(run, cfg, action, step), human=human.numpy(), terminated=fell.numpy(), truncated=step.truncated.numpy()
-    )
+        _columns(run, cfg, action, step), human=human.numpy(), terminated=fell.numpy(),
+        truncated=step.truncated.numpy(), demonstrated=alone,
+    )  # fmt: skip
     _store(run, cfg, ready, alone=alone)
     run.tracker.add(step.reward, step.terminated, step.truncated)
     run.overseer.forget(ended)
@@ -236,3 +237,5 @@ def _resume(run: Run, folder: Path) -> None:
         run.tracker.restore(tree["tracker"])
         run.pending.load_state_dict(tree["pending"])
         run.obs = tree["obs"]
+    else:
+        run.overseer.forget(torch.ones(run.env.num_envs, dtype=torch.bool))  # of episodes that are lost

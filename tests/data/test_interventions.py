@@ -127,7 +127,7 @@ def test_steps_that_wait_come_out_once_in_order_with_the_labels_of_the_whole_str
     found = {name: np.concatenate([part[name] for part in out]) for name in out[0]}
     labels = task + rewards(human, terminated, truncated, stopped=stopped, labelling=rules)
     for i in range(n):
-        mine, wanted = found["env"] == i, np.ones(steps, bool) if store else ~human[:, i]
+        mine, wanted = found["env"] == i, np.ones(steps, bool) if store else ~human[:, i] | terminated[:, i]
         assert found["name"][mine].tolist() == task[wanted, i].tolist()
         assert found["reward"][mine] == pytest.approx(labels[wanted, i], abs=1e-5)
         assert found["human"][mine].tolist() == human[wanted, i].astype(float).tolist()

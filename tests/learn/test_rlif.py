@@ -62,9 +62,19 @@ def test_every_step_is_stored_once_with_the_label_of_what_followed(tmp_path: Pat
     assert 0.3 < rows[-1]["overseer/duty"] <= 0.8
 
 
-def test_steps_of_the_expert_may_be_left_out(tmp_path: Path) -> None:
-    learn(replace(SMALL, demos=0, labelling=Labelling(store_takeover_steps=False)), tmp_path)
-    assert not stored(tmp_path)["online"]["human"].any()
+def test_take_overs_may_be_left_out_but_not_how_they_end_nor_demonstrations(tmp_path: Path) -> None:
+    rules = Labelling(store_takeover_steps=False, end_reward=-2.0)
+    learn(replace(SMALL, demos=0, labelling=rules), tmp_path / "none")
+    online = stored(tmp_path / "none")["online"]
+    human = online["human"] > 0
+    assert human.any() and online["terminated"][human].all()
+    assert np.array_equal(online["reward"][human], np.full(human.sum(), -2.0, np.float32))
+    learn(replace(SMALL, labelling=rules), tmp_path / "some")
+    online = stored(tmp_path / "some")["online"]
+    human = online["human"] > 0
+    began = int(np.argmin(human))  # the first step of the policy
+    assert began > 20 and online["terminated"][human][began:].all()
+    assert not online["terminated"][:began].all()
 
 
 def test_hil_serl_keeps_the_experts_steps_apart_and_learns_from_the_task(tmp_path: Path) -> None:

@@ -47,6 +47,9 @@ def test_every_method_runs_on_the_panda_and_is_not_run_twice(study: Any, tmp_pat
     path = next(out.glob("panda_reach_60_rlif_value_*.json"))
     path.write_text(json.dumps(cells[0] | {"score": 77.0}))  # a second training would not say 77
     assert study.run(**SMALL, tasks=("panda_reach",), methods=("rlif_value",), out=str(out))["value"] == 77.0
+    path.write_text(json.dumps(cells[0] | {"floor": 0.1}))
+    with pytest.raises(ValueError, match=r"made with floor 0\.1, and floor is 0\.5 now"):
+        study.run(**SMALL, tasks=("panda_reach",), methods=("rlif_value",), out=str(out))
     with pytest.raises(ValueError, match="run rlif_value first"):
         study.run(**SMALL | {"seeds": 2}, tasks=("panda_reach",), methods=("bc",), out=str(out))
     with pytest.raises(ValueError, match="good"):
