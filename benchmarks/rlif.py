@@ -11,6 +11,9 @@ not learn from the steps of who takes over, which are never blamed: the judge wo
 the policy that does the same is blamed. BC clones the demonstrations and all that the overseer did in RLIF's run.
 Cloning takes the released code's 100,000 gradient steps, then 2,500 a round.
 
+The reasons below name runs from when observations were normalised by the policy's own first steps, which made gaits far
+harder to learn (Walker2d's seed 2, 300,000 steps: 20 then, 101 now); not all need hold still.
+
 A finished (task, level, method, seed) is a small JSON in ``out`` and is not run again; the card is written after each.
 """
 
