@@ -85,6 +85,8 @@ def _deviations(cells: Sequence[Cell]) -> list[str]:
         "a step that ends an episode for good is worth -1 / (1 - discount), whoever takes it, so that no fall is a way "
         "out",
         f"values are discounted by {_by_task(cells, 'discount')}, not 0.99",
+        "who takes over, and when, was chosen by what RLIF learnt from it, not the baselines; they get the same "
+        "overseers on their own ways, BC what the overseer did on RLIF's",
         f"RLIF's rates go from 0.001 down to {first['final_rate']:g} of that, tau is 0.02, the target entropy -A, the "
         f"temperature begins at {first['temperature']:g}",
     ]
@@ -115,7 +117,7 @@ def _scores(cells: Sequence[Cell]) -> list[str]:
 
 
 def _take_overs(cells: Sequence[Cell]) -> list[str]:
-    lines = ["| task | expert | method | steps that the expert drives at the end | take-overs per own step |"]
+    lines = ["| task | expert | method | steps that the expert drives in the last tenth | take-overs per own step |"]
     lines.append("|---|---|---|---|---|")
     for task, level, method in dict.fromkeys((c["task"], c["level"], c["method"]) for c in cells if "duty" in c):
         part = [c for c in cells if (c["task"], c["level"], c["method"]) == (task, level, method)]

@@ -212,9 +212,10 @@ def _settings(task: str, scale: Scale) -> Cell:
 
 
 def _driven(rows: Sequence[dict[str, float]]) -> Cell:
-    """Return what the overseer did at the end of a run, and take-overs and lengths of episodes on the way there."""
+    """Return what the overseer did in the last tenth of a run; take-overs and lengths of episodes on the way."""
     watched = [row for row in rows if "overseer/onsets" in row]
-    found: Cell = {name: watched[-1][f"overseer/{name}"] for name in ("duty", "onsets")} if watched else {}
+    end = watched[-max(1, len(watched) // 10) :]  # a row is one moment of episodes that may run in step
+    found: Cell = {x: float(np.mean([row[f"overseer/{x}"] for row in end])) for x in ("duty", "onsets") if end}
     names = ("steps", "overseer/onsets", "episode/length")
     whole = [[row[name] for name in names] for row in watched if "episode/length" in row]
     if whole:
